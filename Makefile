@@ -1,0 +1,59 @@
+# make .venv   set up            make demo   prepare, train, evaluate, export, search
+# make test    set up and test   make check  format, lint, types, imports
+PYTHON ?= python3
+CONSTRAINTS := .ci/constraints.txt
+export RINS_MM_CACHE ?= $(CURDIR)/.cache
+# One thread a process: on a CPU the ranks are the parallelism.
+export OMP_NUM_THREADS ?= 1
+
+# A rank for each GPU; two where there is none.
+GPUS := $(shell nvidia-smi -L 2>/dev/null | wc -l)
+RANKS ?= $(if $(filter-out 0,$(GPUS)),$(GPUS),2)
+PYTEST := .venv/bin/python -m pytest -n 2 --dist worksteal
+
+.PHONY: .venv demo test test-fast test-long check format clean
+
+.venv: .venv/.core
+
+.venv/.core: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -c $(CONSTRAINTS) -e .
+	touch $@
+
+.venv/.test: .venv/.core
+	.venv/bin/pip install -c $(CONSTRAINTS) -e '.[test]'
+	touch $@
+
+RUN := runs/emoji
+EXPORT := exports/emoji
+
+demo: .venv/.core
+	.venv/bin/python -m data_pipelines.index emoji:train emoji:val emoji:test emoji:style
+	.venv/bin/torchrun --nproc-per-node $(RANKS) -m rins_mm.train emoji --run-dir $(RUN) --resume
+	.venv/bin/python -m rins_mm.evaluate $(RUN) --tasks zero_shot:emoji-style retrieval:emoji-test --out $(RUN)/eval.json --overwrite
+	.venv/bin/python -m rins_mm.export $(RUN) --out $(EXPORT) --overwrite
+	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html
+	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:test --top-k 5 --html $(RUN)/search.html \
+		--query "a red fruit" --query "someone riding a bicycle" --query "an animal that swims"
+
+test: .venv/.test
+	$(PYTEST) -m "not long"
+
+test-fast: .venv/.test
+	$(PYTEST) -m "not long and not slow"
+
+test-long: .venv/.test
+	$(PYTEST) -m long
+
+check: .venv/.test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/.test
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv .cache runs exports *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,42 @@
+"""ImageTextBatch: the contract between the data engine and everything above it.
+
+Axes: B slots of this rank, T tokens of all its captions, K key columns.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int32, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTextBatch:
+    """The slots of one rank in one global batch.
+
+    Rank r of W holds slots r, r + W, … of the global batch. All ranks hold equally many; a slot
+    without a usable sample (a broken file, or the filling of an uneven share) has `valid = False`,
+    zero pixels, and a caption of one end token.
+    """
+
+    images: UInt8[Tensor, "B 3 H W"]
+    tokens: Int32[Tensor, " T"]
+    """Token ids of all captions, one after the other, each closed by its end token."""
+    offsets: Int32[Tensor, " B+1"]
+    """Caption b is `tokens[offsets[b]:offsets[b + 1]]`; padding is the text tower's business."""
+    image_keys: Int64[Tensor, "B K"]
+    text_keys: Int64[Tensor, "B K"]
+    """Picture i and caption j belong together when `image_keys[i]` and `text_keys[j]` agree in any column."""
+    valid: Bool[Tensor, " B"]
+    row_seeds: Int64[Tensor, " B"]
+    """A hash of (seed, epoch, sample): all randomness of a row, such as augmentation, derives from it."""
+    sample_keys: tuple[str, ...]
+    """Shard and key of each slot, for messages; empty strings where there is none."""
+
+    def to(self, device: torch.device) -> "ImageTextBatch":
+        """The same batch with its tensors on `device`."""
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return ImageTextBatch(**moved)

@@ -1,0 +1,34 @@
+"""The one exception for what a user can get wrong, and how an entry point ends on it."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The operating system's errors for a full disk, an exceeded quota, and a limit on the size of files."""
+
+
+class UserError(Exception):
+    """A mistake in what was given: one line that names what was wrong, the value, and the mend."""
+
+
+def run_command(main: Callable[[list[str]], None]) -> None:
+    """Run an entry point; a user's mistake or a full disk ends in one line and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        print(
+            f"error: no space is left{where} ({error.strerror}); free some space or name a folder "
+            "on another disk, then run again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,113 @@
+"""Batches made ahead of time, in order: in a thread of this process, or in worker processes.
+
+Whatever goes wrong behind the scenes arrives at the consumer as an exception, never as silence.
+"""
+
+import queue
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch.multiprocessing import get_context
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapDataset
+
+from data_pipelines.errors import UserError
+from data_pipelines.rows import BatchMaker, MadeBatch
+
+SECONDS_BETWEEN_LOOKS = 0.05
+
+
+def made_in_a_thread(
+    maker: BatchMaker, steps: Sequence[int], num_ahead: int
+) -> Generator[MadeBatch, None, None]:
+    """The batches of the steps, up to `num_ahead` of them made ahead by one thread.
+
+    Pillow lets go of the interpreter while it decodes, so decoding overlaps with training.
+    """
+    made: queue.Queue[MadeBatch | BaseException] = queue.Queue(maxsize=max(1, num_ahead))
+    closed = threading.Event()
+
+    def check() -> None:
+        # When the main thread has ended, the interpreter waits for this one, which must notice.
+        if closed.is_set() or not threading.main_thread().is_alive():
+            raise _Closed
+
+    def hand_over(item: MadeBatch | BaseException) -> None:
+        while True:
+            check()
+            try:
+                made.put(item, timeout=SECONDS_BETWEEN_LOOKS)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            try:
+                for step in steps:
+                    hand_over(maker.make(step, check))
+            except Exception as error:
+                hand_over(error)
+        except _Closed:
+            pass
+
+    thread = threading.Thread(target=work, name="batches")
+    thread.start()
+    try:
+        for _ in steps:
+            item = made.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join()
+
+
+def made_in_processes(
+    maker: BatchMaker, steps: Sequence[int], num_ahead: int, num_workers: int
+) -> Generator[MadeBatch, None, None]:
+    """The batches of the steps in order, made by `num_workers` processes of one thread each."""
+    # Not fork: the trainer holds threads (gloo, CUDA, autograd) whose locks a fork would copy shut.
+    # The server that workers are forked from has imported torch once, so workers start quickly.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    loader = DataLoader(
+        _Steps(maker),
+        batch_size=None,
+        sampler=steps,
+        num_workers=num_workers,
+        prefetch_factor=-(-max(num_ahead, num_workers) // num_workers),
+        multiprocessing_context=context,
+        collate_fn=_as_it_is,
+        # A generator of its own: the loader draws a seed from it, which must not move torch's.
+        generator=torch.Generator(),
+    )
+    for made in loader:
+        if isinstance(made, str):
+            raise UserError(made)
+        yield made
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+class _Closed(BaseException):
+    """The consumer has gone."""
+
+
+class _Steps(MapDataset[MadeBatch | str]):
+    """Item number s is the batch of step s, or the line of a user's mistake."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self._maker = maker
+
+    def __getitem__(self, step: int) -> MadeBatch | str:
+        try:
+            return self._maker.make(step)
+        # The loader would wrap it into the traceback of a worker, and it is one line for people.
+        except UserError as error:
+            return str(error)

@@ -1,0 +1,158 @@
+"""Tables of captions (JSON lines, CSV, TSV, Parquet) as rows of file, caption and keywords."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import UserError
+
+FILE_COLUMNS = ("file", "filepath", "file_name", "filename", "image", "image_path", "path")
+CAPTION_COLUMNS = ("caption", "text")
+KEYWORD_COLUMNS = ("keywords", "tags")
+
+READABLE = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column holds what; None takes the first usual name that the table has."""
+
+    file: str | None = None
+    """Column with the picture's path, relative to the folder of pictures (file, filepath, image, …)."""
+    caption: str | None = None
+    """Column with the caption (caption, text)."""
+    keywords: str | None = None
+    """Column with keywords: a list, or words separated by commas (keywords, tags). May be missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table; empty strings where it says nothing."""
+
+    number: int
+    """Counted from 1, the header left out."""
+    file: str
+    caption: str
+    keywords: tuple[str, ...]
+    broken: str = ""
+    """Why the line itself cannot be read, or nothing."""
+
+
+def count_rows(table: Path) -> int:
+    """About how many rows the table has (lines, for text): enough for a progress bar."""
+    _require_readable(table)
+    if table.suffix == ".parquet":
+        return _parquet(table).metadata.num_rows
+    with table.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+
+
+def read_rows(table: Path, columns: Columns) -> Iterator[Row]:
+    """The rows of the table, one by one.
+
+    Raises UserError when the table cannot be read, or has no column for pictures or captions.
+    """
+    _require_readable(table)
+    lines = _lines(table)
+    chosen: tuple[str, str, str | None] | None = None
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(line, dict):
+            yield Row(number=number, file="", caption="", keywords=(), broken="bad json line")
+            continue
+        if chosen is None:
+            chosen = _choose(table, [str(name) for name in line], columns)
+        file, caption, keywords = chosen
+        yield Row(
+            number=number,
+            file=_string(line.get(file)),
+            caption=_string(line.get(caption)),
+            keywords=_words(line.get(keywords)) if keywords else (),
+        )
+
+
+def _require_readable(table: Path) -> None:
+    if table.suffix not in READABLE:
+        raise UserError(f"{table} is no table that can be read; give one of {', '.join(READABLE)}")
+    if not table.is_file():
+        raise UserError(f"there is no table {table}; check the path")
+
+
+def _lines(table: Path) -> Iterator[Any]:
+    """One mapping for each row, or None where a line is not JSON."""
+    if table.suffix == ".parquet":
+        for batch in _parquet(table).iter_batches():
+            yield from batch.to_pylist()
+        return
+    try:
+        # utf-8-sig: tables saved by office programs begin with a byte order mark.
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            if table.suffix in (".csv", ".tsv"):
+                yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
+            else:
+                yield from (_json(line) for line in file if line.strip())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{table} cannot be read as {table.suffix[1:].upper()}: {error}") from error
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parquet(table: Path) -> Any:
+    try:
+        # An extra: only those with Parquet tables need it.
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            f"reading {table} needs pyarrow; install it (pip install 'rins_mm[prepare]'), "
+            "or give the table as CSV or JSON lines"
+        ) from error
+    try:
+        return pyarrow.parquet.ParquetFile(table)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{table} is no Parquet file that can be read: {error}") from error
+
+
+def _choose(table: Path, found: Sequence[str], columns: Columns) -> tuple[str, str, str | None]:
+    return (
+        _column(table, found, columns.file, FILE_COLUMNS, "pictures", "--columns.file"),
+        _column(table, found, columns.caption, CAPTION_COLUMNS, "captions", "--columns.caption"),
+        _optional_column(table, found, columns.keywords),
+    )
+
+
+def _column(
+    table: Path, found: Sequence[str], named: str | None, usual: Sequence[str], what: str, flag: str
+) -> str:
+    wanted = [named] if named is not None else usual
+    for name in wanted:
+        if name in found:
+            return name
+    raise UserError(
+        f"{table} has no column {' or '.join(wanted)} for the {what}; "
+        f"its columns are {', '.join(found)}; name the right one with {flag}"
+    )
+
+
+def _optional_column(table: Path, found: Sequence[str], named: str | None) -> str | None:
+    if named is not None:
+        return _column(table, found, named, KEYWORD_COLUMNS, "keywords", "--columns.keywords")
+    return next((name for name in KEYWORD_COLUMNS if name in found), None)
+
+
+def _string(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _words(value: object) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(word for word in map(_string, parts) if word)

@@ -1,0 +1,32 @@
+"""One sample, ready to use: its pixels and what its captions are drawn from. Imports no torch."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data_pipelines.bad_samples import BadSample
+from data_pipelines.captions import Record, read_record
+from data_pipelines.decode import decode_picture
+from data_pipelines.grouping import PICTURE_PARTS
+from data_pipelines.manifest import Dataset
+from data_pipelines.reader import read_sample
+
+
+def decoded_sample(dataset: Dataset, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Record]:
+    """Pixels and record of sample number `index`; of several pictures the first by PICTURE_PARTS.
+
+    Raises BadSample with the cause when the sample cannot be used, and UserError when its shard has
+    vanished or changed.
+    """
+    parts = read_sample(dataset, index).parts
+    record = read_record(parts)
+    for kind in PICTURE_PARTS:
+        if kind in parts:
+            return decode_picture(parts[kind]), record
+    raise BadSample("no picture")
+
+
+def sample_name(dataset: Dataset, index: int) -> tuple[str, str]:
+    """File name of the shard, and key: how messages name a sample."""
+    number, row = dataset.locate(index)
+    shard = dataset.shards[number]
+    return shard.name, shard.key(row)

@@ -1,0 +1,175 @@
+"""Many tasks for one encoder: pictures are embedded once for all variants and all tasks that share them.
+
+Axes: N pictures, E the shared embedding.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from data_pipelines.errors import UserError
+from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
+from eval.encoder import DualEncoder
+from eval.ranks import Ranks, current_ranks
+from eval.retrieval import chance_recalls, recalls
+from eval.tasks import RetrievalTask, ZeroShotTask, open_task
+from eval.zero_shot import accuracies, chance_accuracies, class_vectors, count_correct
+
+
+def run_suite(
+    encoder: DualEncoder,
+    task_names: Sequence[str],
+    variants: Sequence[str],
+    *,
+    data: Path | None = None,
+    ranks: Ranks | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """One result per task and variant, in their order, the same on every rank.
+
+    A result has CLIP_benchmark's keys (dataset, model, pretrained, task, language, metrics) and beside
+    them name, variant, chance (what guessing reaches in each metric), num_pictures, num_classes or
+    num_texts, skipped (pictures left out, by cause), rule, notes, data_fingerprint and
+    encoder_fingerprint. `data` is the folder for tasks that need one. Every process calls this with
+    the same arguments; `ranks` are taken from torch.distributed when not given.
+
+    Raises UserError, before anything is computed, for unknown tasks and missing data.
+    """
+    if not task_names or not variants:
+        raise UserError("nothing to evaluate: name at least one task and one variant")
+    ranks = ranks or current_ranks()
+    variants = list(dict.fromkeys(variants))
+    tasks = [open_task(name, data) for name in dict.fromkeys(task_names)]
+    fingerprints = [task.pictures.fingerprint for task in tasks]
+    _require_same("the encoder", [encoder.fingerprint], ranks)
+    _require_same("the data of the tasks", fingerprints, ranks)
+    results = []
+    embedded: dict[str, EmbeddedPictures] = {}
+    for task, fingerprint in zip(tasks, fingerprints, strict=True):
+        if fingerprint not in embedded:
+            embedded[fingerprint] = embed_pictures(
+                encoder,
+                task.pictures.read,
+                task.pictures.num_pictures,
+                ranks,
+                label=f"{task.name}: pictures" if progress else None,
+            )
+        label = f"{task.name}: texts" if progress else None
+        pictures = embedded[fingerprint]
+        if isinstance(task, ZeroShotTask):
+            results += _zero_shot(encoder, task, pictures, variants, ranks, label)
+        else:
+            results += _retrieval(encoder, task, pictures, variants, ranks, label)
+    return results
+
+
+def _zero_shot(
+    encoder: DualEncoder,
+    task: ZeroShotTask,
+    embedded: EmbeddedPictures,
+    variants: Sequence[str],
+    ranks: Ranks,
+    label: str | None,
+) -> list[dict[str, Any]]:
+    usable, skipped = _usable(task, embedded)
+    image_features, labels = embedded.features[usable], task.labels[usable]
+    names = task.class_names
+    vectors = class_vectors(encoder, names, task.templates, variants, ranks, label)
+    measured = {
+        "chance": chance_accuracies(labels, len(names)),
+        "num_pictures": len(labels),
+        "num_classes": len(names),
+        "skipped": skipped,
+    }
+    results = []
+    for variant in variants:
+        correct = count_correct(image_features, vectors[variant], labels, names, ranks)
+        results.append(_result(encoder, task, variant, accuracies(correct, labels), measured))
+    return results
+
+
+def _retrieval(
+    encoder: DualEncoder,
+    task: RetrievalTask,
+    embedded: EmbeddedPictures,
+    variants: Sequence[str],
+    ranks: Ranks,
+    label: str | None,
+) -> list[dict[str, Any]]:
+    usable, skipped = _usable(task, embedded)
+    pairs = task.right_pairs[usable[task.right_pairs[:, 0]]]
+    # Texts whose pictures are all broken are neither asked nor offered.
+    kept_texts, text_places = pairs[:, 1].unique(return_inverse=True)
+    num_lost = len(task.texts) - len(kept_texts)
+    image_places = usable.cumsum(0) - 1
+    pairs = torch.stack([image_places[pairs[:, 0]], text_places], dim=1)
+    image_features = embedded.features[usable]
+    texts = [task.texts[number] for number in kept_texts.tolist()]
+    vectors = embed_texts(encoder, texts, variants, ranks, label)
+    measured = {
+        "chance": chance_recalls(len(image_features), len(texts), pairs),
+        "num_pictures": len(image_features),
+        "num_texts": len(texts),
+        "skipped": skipped | ({"text without a usable picture": num_lost} if num_lost else {}),
+    }
+    results = []
+    for variant in variants:
+        metrics = recalls(image_features, vectors[variant], pairs, ranks)
+        results.append(_result(encoder, task, variant, metrics, measured))
+    return results
+
+
+def _usable(
+    task: ZeroShotTask | RetrievalTask, embedded: EmbeddedPictures
+) -> tuple[Bool[Tensor, " N"], dict[str, int]]:
+    """Which pictures count, and how many do not, by cause. Raises UserError when none does."""
+    causes = embedded.causes | task.missing
+    skipped = dict(Counter(causes.values()).most_common())
+    if len(causes) == task.pictures.num_pictures:
+        raise UserError(
+            f"{task.name}: none of its {len(causes):,} pictures can be used ({skipped}); "
+            "look at the data"
+        )
+    usable = embedded.usable.clone()
+    usable[list(task.missing)] = False
+    return usable, skipped
+
+
+def _result(
+    encoder: DualEncoder,
+    task: ZeroShotTask | RetrievalTask,
+    variant: str,
+    metrics: dict[str, float],
+    measured: dict[str, Any],
+) -> dict[str, Any]:
+    is_zero_shot = isinstance(task, ZeroShotTask)
+    return {
+        "dataset": task.dataset,
+        "model": encoder.name,
+        "pretrained": encoder.fingerprint,
+        "task": "zeroshot_classification" if is_zero_shot else "zeroshot_retrieval",
+        "metrics": metrics,
+        "language": "en",
+        "name": task.name,
+        "variant": variant,
+        **measured,
+        "rule": task.rule,
+        "notes": list(task.notes),
+        "data_fingerprint": task.pictures.fingerprint,
+        "encoder_fingerprint": encoder.fingerprint,
+    }
+
+
+def _require_same(what: str, fingerprints: Sequence[str], ranks: Ranks) -> None:
+    """Raise UserError, in every process, where the processes do not see the same thing."""
+    seen = ranks.all_gather_text(" ".join(fingerprints))
+    if len(set(seen)) > 1:
+        raise UserError(
+            f"the processes do not agree on {what}: {sorted(set(seen))}; "
+            "give all of them the same weights and the same files"
+        )

@@ -1,0 +1,100 @@
+"""What a recipe will cost, before it runs: parameters, operations, memory, time."""
+
+from dataclasses import dataclass
+
+import torch
+
+from rins_mm.config import TrainConfig
+from rins_mm.flops import PEAK_FLOPS, STEP_PER_FORWARD, image_cost, text_cost
+from rins_mm.models.siglip import SigLIP
+
+BYTES_PER_PARAMETER = 16
+"""fp32 weights, gradients and two moments."""
+
+ACTIVATION_BYTES_PER_TOKEN_AND_WIDTH = 34
+"""What a pre-norm block keeps in bf16 for its backward pass (arXiv 2205.05198, section 4.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Costs of a run as configured. Estimates say so in their names."""
+
+    image_parameters: int
+    text_parameters: int
+    parameters: int
+    flops_per_pair: float
+    """Training, forward and backward, in the mean over the draws of skipped calls."""
+    samples: int
+    total_flops: float
+    state_bytes: float
+    """Weights, gradients and moments."""
+    estimated_activation_bytes_per_pair: float
+
+
+def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
+    """Count a recipe's costs without allocating its weights; `caption_tokens` is the mean caption length."""
+    with torch.device("meta"):
+        model = SigLIP(
+            config.image, config.text, vocab_size=config.tokenizer.vocab_size, pad_token=0
+        )
+    image = image_cost(config.image)
+    width = model.image_tower.embedding_width
+    text = text_cost(config.text, embedding_width=width, length=caption_tokens)
+    flops = STEP_PER_FORWARD * (
+        image.expected_forward(config.image.recursion)
+        + text.expected_forward(config.text.recursion)
+    )
+    counts = [
+        sum(p.numel() for p in tower.parameters())
+        for tower in (model.image_tower, model.text_tower)
+    ]
+    parameters = sum(p.numel() for p in model.parameters())
+    samples = config.max_steps * config.batch_size
+    patches = (config.image.image_size // (config.image.patch_size or 16)) ** 2
+    image_blocks = image.expected_layer_steps(config.image.recursion)
+    text_blocks = text.expected_layer_steps(config.text.recursion)
+    length = config.text.context_length if config.text.padding == "siglip" else caption_tokens
+    activations = ACTIVATION_BYTES_PER_TOKEN_AND_WIDTH * (
+        image_blocks * patches * width + text_blocks * length * config.text.width
+    )
+    return Budget(
+        image_parameters=counts[0],
+        text_parameters=counts[1],
+        parameters=parameters,
+        flops_per_pair=flops,
+        samples=samples,
+        total_flops=flops * samples,
+        state_bytes=float(BYTES_PER_PARAMETER * parameters),
+        estimated_activation_bytes_per_pair=activations,
+    )
+
+
+def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: float) -> str:
+    """The budget in words, with the time on a named device that reaches a share `utilisation` of its peak."""
+    rate = PEAK_FLOPS[device] * utilisation / budget.flops_per_pair
+    hours = budget.samples / rate / 3600
+    batch_bytes = budget.estimated_activation_bytes_per_pair * config.batch_size
+    lines = (
+        (
+            "parameters",
+            f"{budget.parameters:,} (image {budget.image_parameters:,}, text {budget.text_parameters:,})",
+        ),
+        (
+            "signatures",
+            f"image {config.image.recursion.signature}, text {config.text.recursion.signature} "
+            f"with p_s {config.text.recursion.skip_probability}",
+        ),
+        ("training FLOPs per pair", f"{budget.flops_per_pair / 1e9:.2f} G"),
+        ("pairs", f"{budget.samples:,} ({config.max_steps:,} steps of {config.batch_size:,})"),
+        ("training FLOPs", f"{budget.total_flops:.3g}"),
+        ("weights, gradients, moments", f"{budget.state_bytes / 2**30:.2f} GiB"),
+        (
+            "activations of a whole batch",
+            f"about {batch_bytes / 2**30:.1f} GiB, shared by all ranks",
+        ),
+        (
+            f"time on one {device}",
+            f"about {hours:,.1f} h at {utilisation:.0%} of its peak ({rate:,.0f} pairs/s)",
+        ),
+    )
+    return "\n".join(f"{name:<30} {value}" for name, value in lines)

@@ -1,0 +1,117 @@
+"""What ranks say to each other: the process group, the exchange of features, the sum of gradients."""
+
+import datetime
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eval.ranks import Ranks
+
+
+# torch 2.13 renamed these two; the old names warn.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+@contextmanager
+def process_group(timeout_seconds: float) -> Iterator[Ranks]:
+    """The ranks of this launch: those of torchrun, or one alone."""
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks(rank=0, world_size=1)
+        return
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_seconds))
+    try:
+        yield Ranks(rank=dist.get_rank(), world_size=dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device() -> torch.device:
+    """The GPU of this rank, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Return when every rank has come here."""
+    if ranks.world_size > 1:
+        dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows, one rank after the other; the gradient of a rank's rows is summed over all ranks."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, group: dist.ProcessGroup) -> Tensor:
+        context.group = group
+        gathered = rows.new_empty(dist.get_world_size(group) * rows.shape[0], *rows.shape[1:])
+        _all_gather(gathered, rows.contiguous(), group=group)
+        return gathered
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        world_size = dist.get_world_size(context.group)
+        share = gradient.new_empty(gradient.shape[0] // world_size, *gradient.shape[1:])
+        _reduce_scatter(share, gradient.contiguous(), group=context.group)
+        return share, None
+
+
+def gather(rows: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The rows of all ranks, with gradient. Ranks must give equally many; without a group, the rows themselves."""
+    return rows if group is None else _Gather.apply(rows, group)
+
+
+def sum_over_ranks(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum over ranks, without gradient."""
+    total = value.detach().clone()
+    if group is not None:
+        dist.all_reduce(total, group=group)
+    return total
+
+
+class GradientBuffer:
+    """All gradients of a model in one flat tensor, in the order of its parameters.
+
+    The layout never changes, so that sums over ranks are added in the same order in every step of every
+    run (DDP lays its buckets out anew after the first backward pass, which at three ranks changes the
+    last bits of a resumed run). A parameter that a step does not use has a gradient of zero, never None,
+    so that moments and decay act alike at every world size.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.flat: Float[Tensor, " P"] = torch.zeros(
+            sum(p.numel() for p in self.parameters), device=self.parameters[0].device
+        )
+        offset = 0
+        for parameter in self.parameters:
+            view = self.flat[offset : offset + parameter.numel()]
+            parameter.grad = view.view_as(parameter)
+            offset += parameter.numel()
+
+    def zero(self) -> None:
+        """Forget the gradients of the last step."""
+        self.flat.zero_()
+
+    def sum_over_ranks(self, group: dist.ProcessGroup | None) -> None:
+        """Each rank's share becomes the gradient of the global loss."""
+        if group is not None:
+            dist.all_reduce(self.flat, group=group)
+
+    def clip(self, max_norm: float) -> Float[Tensor, ""]:
+        """Scale the gradients down to a norm of at most `max_norm` (0: leave them); the norm before."""
+        norm = self.flat.norm()
+        if max_norm > 0:
+            self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm

@@ -1,0 +1,218 @@
+"""A trained model as people use it: pictures and strings in, unit vectors out.
+
+Axes: N items, E the shared embedding.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from data_pipelines.bad_samples import BadSample
+from data_pipelines.decode import decode_picture, pixels_of
+from data_pipelines.errors import UserError
+from data_pipelines.resize import resize_picture
+from data_pipelines.tokenizers import Tokenizer, load_tokenizer
+from eval.encoder import Picture
+from rins_mm.checkpoint import (
+    Checkpoint,
+    load_weights,
+    newest_checkpoint,
+    open_checkpoint,
+    read_tensors,
+    verify_manifest,
+)
+from rins_mm.config import from_plain, read_config
+from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.recursion import expand
+from rins_mm.models.siglip import SigLIP, build_model, unit
+from rins_mm.models.text_tower import TextTowerConfig
+
+NATIVE_FORMAT_VERSION = 1
+PICTURES_PER_FORWARD = 64
+STRINGS_PER_FORWARD = 64
+
+
+class SigLIPEncoder:
+    """Both encoders of a model with everything they need: tokenizer, canonicalisation, resizing.
+
+    `signature` is the depth of the text tower used where none is named: the one it was trained with.
+    """
+
+    def __init__(self, model: SigLIP, tokenizer: Tokenizer, *, name: str) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.signature = model.text_tower.config.recursion.signature
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of weights, configuration and tokenizer."""
+        digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
+        digest.update(repr((self.model.image_tower.config, self.model.text_tower.config)).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            # Flat, because a tensor without axes cannot be seen as bytes.
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.logit_scale.device
+
+    @torch.no_grad()
+    def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
+        """Unit vectors of pictures: PIL images, uint8 RGB arrays [H, W, 3], or paths.
+
+        Raises UserError for a file that is not a picture.
+        """
+        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            raise TypeError("encode_images takes a list of pictures, not one picture")
+        self.model.eval()
+        calls = expand(self.model.image_tower.config.recursion.signature)
+        size = self.model.image_tower.config.image_size
+        rows = []
+        for start in range(0, len(pictures), PICTURES_PER_FORWARD):
+            chunk = pictures[start : start + PICTURES_PER_FORWARD]
+            pixels = torch.stack([resize_picture(_read(picture), size) for picture in chunk])
+            images = pixels.to(self.device).float() / 255.0
+            rows.append(unit(self.model.image_tower(images, calls)))
+        return torch.cat(rows) if rows else self._no_rows()
+
+    def encode_texts(
+        self, strings: Sequence[str], signature: str | None = None
+    ) -> Float[Tensor, "N E"]:
+        """Unit vectors of strings, at the trained depth or at the depth of another signature."""
+        signature = self.signature if signature is None else signature
+        return self.encode_texts_at(strings, [signature])[signature]
+
+    @torch.no_grad()
+    def encode_texts_at(
+        self, strings: Sequence[str], signatures: Sequence[str]
+    ) -> dict[str, Float[Tensor, "N E"]]:
+        """Unit vectors at several depths in one pass: rounds that they share run once."""
+        if isinstance(strings, str):
+            raise TypeError("encode_texts takes a list of strings, not one string")
+        self.model.eval()
+        signatures = list(dict.fromkeys(signatures))
+        variants = [expand(signature) for signature in signatures]
+        rows: dict[str, list[Tensor]] = {signature: [] for signature in signatures}
+        for start in range(0, len(strings), STRINGS_PER_FORWARD):
+            ids = self.tokenizer.encode(strings[start : start + STRINGS_PER_FORWARD])
+            lengths = torch.tensor([0, *map(len, ids)])
+            tokens = torch.tensor([token for row in ids for token in row], dtype=torch.int32)
+            outputs = self.model.text_tower.forward_variants(
+                tokens.to(self.device), lengths.cumsum(0).int().to(self.device), variants
+            )
+            for signature, output in zip(signatures, outputs, strict=True):
+                rows[signature].append(unit(output))
+        return {s: torch.cat(parts) if parts else self._no_rows() for s, parts in rows.items()}
+
+    def _no_rows(self) -> Tensor:
+        return torch.zeros(0, self.model.image_tower.embedding_width, device=self.device)
+
+    def as_dual_encoder(self) -> "SignatureEncoder":
+        """The form that `eval` scores."""
+        return SignatureEncoder(self)
+
+
+class SignatureEncoder:
+    """A SigLIPEncoder as an `eval.encoder.DualEncoder` whose variants are signatures of the text tower."""
+
+    def __init__(self, encoder: SigLIPEncoder) -> None:
+        self._encoder = encoder
+        self.name = encoder.name
+        self.fingerprint = encoder.fingerprint
+
+    def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
+        """Unit vectors of the pictures."""
+        return self._encoder.encode_images(pictures)
+
+    def encode_texts(
+        self, strings: Sequence[str], variants: Sequence[str]
+    ) -> Mapping[str, Float[Tensor, "N E"]]:
+        """Unit vectors of the strings at each signature."""
+        return self._encoder.encode_texts_at(strings, variants)
+
+
+def _read(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    if isinstance(picture, str | Path):
+        try:
+            return decode_picture(Path(picture).read_bytes())
+        except (OSError, BadSample) as error:
+            raise UserError(
+                f"cannot read the picture {picture}: {error}; give a JPEG, PNG or WebP file"
+            ) from error
+    if isinstance(picture, Image.Image):
+        return pixels_of(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise UserError(
+            f"a picture is an array of {picture.dtype} with the shape {list(picture.shape)}; "
+            "give uint8 RGB pixels of the shape [height, width, 3]"
+        )
+    # torch takes neither mirrored nor read-only arrays as they are.
+    return np.require(picture, requirements=["C", "W"])
+
+
+def load_encoder(folder: Path, *, device: str = "cpu") -> SigLIPEncoder:
+    """The encoder of an export, of a checkpoint, or of a run's newest checkpoint (its averaged weights, if any)."""
+    if (folder / "encoder.json").is_file():
+        encoder = _load_native(folder)
+    elif (folder / "state.json").is_file():
+        encoder = encoder_of_run(folder.resolve().parent.parent, open_checkpoint(folder))
+    elif (folder / "config.json").is_file():
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            raise UserError(f"the run {folder} has no checkpoint yet; train it further")
+        encoder = encoder_of_run(folder, checkpoint)
+    else:
+        raise UserError(
+            f"{folder} is neither a run nor an export; name a folder that train or export has written"
+        )
+    encoder.model.to(device)
+    return encoder
+
+
+def encoder_of_run(run_dir: Path, checkpoint: Checkpoint) -> SigLIPEncoder:
+    """The encoder of one checkpoint of a run."""
+    config = read_config(run_dir / "config.json")
+    tokenizer = load_tokenizer(run_dir / "tokenizer")
+    model = _empty_model(config.image, config.text, tokenizer)
+    load_weights(model, checkpoint.model_weights(averaged=True), checkpoint.folder)
+    return SigLIPEncoder(model, tokenizer, name=f"{run_dir.resolve().name}@{checkpoint.step}")
+
+
+def _load_native(folder: Path) -> SigLIPEncoder:
+    verify_manifest(folder)
+    try:
+        data = json.loads((folder / "encoder.json").read_text())
+        version, name = data["format_version"], str(data["name"])
+        if version != NATIVE_FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format_version {version!r}; "
+                f"this version of rins_mm reads {NATIVE_FORMAT_VERSION}"
+            )
+        image = from_plain(ImageTowerConfig, data["image"])
+        text = from_plain(TextTowerConfig, data["text"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'encoder.json'} is not readable: {error!r}; export it again"
+        ) from error
+    tokenizer = load_tokenizer(folder)
+    model = _empty_model(image, text, tokenizer)
+    load_weights(model, read_tensors(folder / "model.safetensors"), folder)
+    return SigLIPEncoder(model, tokenizer, name=name)
+
+
+def _empty_model(image: ImageTowerConfig, text: TextTowerConfig, tokenizer: Tokenizer) -> SigLIP:
+    return build_model(
+        image, text, vocab_size=tokenizer.vocab_size, pad_token=tokenizer.pad_token, seed=0
+    ).eval()

@@ -1,0 +1,1 @@
+"""Trained encoders as folders that others can load: one module per format."""

@@ -1,0 +1,94 @@
+"""What a run costs, counted from the calls that run.
+
+Counts are of matrix products and convolutions, two operations per multiply-add, as torch's own counter
+counts them. Axes: L tokens of a caption.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
+from rins_mm.models.recursion import Calls, RecursionConfig, expand, group_sizes, optional_calls
+from rins_mm.models.text_tower import TextTowerConfig
+
+STEP_PER_FORWARD = 3
+"""A training step multiplies once in the forward and twice in the backward pass."""
+
+PEAK_FLOPS = {"h100": 989e12, "h200": 989e12, "a100": 312e12, "l40s": 362e12, "rtx4090": 165e12}
+"""Dense bf16 operations per second of one device, from the makers' data sheets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerCost:
+    """Forward operations for one picture or one caption."""
+
+    outside_blocks: float
+    per_group: dict[str, float]
+    blocks_per_group: dict[str, int]
+
+    def forward(self, calls: Calls) -> float:
+        """Operations of one forward pass under these calls."""
+        return self.outside_blocks + sum(self.per_group[letter] for letter in calls)
+
+    def layer_steps(self, calls: Calls) -> int:
+        """How many blocks run under these calls."""
+        return sum(self.blocks_per_group[letter] for letter in calls)
+
+    def expected_forward(self, recursion: RecursionConfig) -> float:
+        """Operations of one forward pass in training, in the mean over the draws of skipped calls."""
+        return self.outside_blocks + _expected(self.per_group, recursion)
+
+    def expected_layer_steps(self, recursion: RecursionConfig) -> float:
+        """Blocks that run in one forward pass in training, in the mean over the draws."""
+        return _expected(self.blocks_per_group, recursion)
+
+
+def _expected(per_group: Mapping[str, float], recursion: RecursionConfig) -> float:
+    calls = expand(recursion.signature)
+    optional = optional_calls(calls)
+    return sum(
+        per_group[letter] * (1 - recursion.skip_probability if index in optional else 1.0)
+        for index, letter in enumerate(calls)
+    )
+
+
+def text_cost(config: TextTowerConfig, *, embedding_width: int, length: float) -> TowerCost:
+    """The text tower on captions of `length` tokens (the context length where padding is attended)."""
+    L = config.context_length if config.padding == "siglip" else length
+    projections = 2 * L * (4 * config.width**2 + 2 * config.width * config.mlp_width)
+    attention = 4 * L * L * config.width
+    blocks = group_sizes(config.recursion.signature, config.depth)
+    return TowerCost(
+        outside_blocks=2 * config.width * embedding_width,
+        per_group={letter: size * (projections + attention) for letter, size in blocks.items()},
+        blocks_per_group=blocks,
+    )
+
+
+def image_cost(config: ImageTowerConfig) -> TowerCost:
+    """The image tower, counted by running it without data: this holds for any timm model."""
+    with torch.device("meta"):
+        tower = ImageTower(config).eval().requires_grad_(False)
+    set_fused_attention(tower, fused=False)
+    if tower.stack is None:
+        return TowerCost(
+            outside_blocks=_count(tower, ()),
+            per_group={"A": 0.0, "B": 0.0},
+            blocks_per_group={"A": 0, "B": 0},
+        )
+    outside = _count(tower, ())
+    return TowerCost(
+        outside_blocks=outside,
+        per_group={letter: _count(tower, (letter,)) - outside for letter in tower.stack.groups},
+        blocks_per_group={letter: len(blocks) for letter, blocks in tower.stack.groups.items()},
+    )
+
+
+def _count(tower: ImageTower, calls: Calls) -> float:
+    side = tower.config.image_size
+    with FlopCounterMode(display=False) as counter:
+        tower(torch.empty(1, 3, side, side, device="meta"), calls)
+    return float(counter.get_total_flops())

@@ -1,0 +1,151 @@
+"""The image tower: any timm model by name, with recursion for those that keep a list of `blocks`."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
+
+# isort: split
+import timm
+import torch
+from jaxtyping import Float
+from timm.layers import GroupNorm1
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
+from torch import Tensor, nn
+
+from data_pipelines.errors import UserError
+from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTowerConfig:
+    """An image tower. Sizes left at None are the named model's own."""
+
+    name: str = "vit_base_patch16_siglip_224"
+    """Name of a timm model."""
+    image_size: int = 224
+    """Side of the square pictures in pixels."""
+    patch_size: int | None = None
+    """Side of a patch in pixels."""
+    width: int | None = None
+    """Width of the patch vectors, which is also the width of the shared embedding."""
+    depth: int | None = None
+    """Number of blocks, each counted once however often it runs."""
+    num_heads: int | None = None
+    """Attention heads; must divide the width."""
+    stem_channels: tuple[int, ...] = ()
+    """Channels of 3x3 convolutions of stride 2 in place of the patch embedding; empty: the model's own."""
+    drop_path: float = 0.0
+    """Chance that training skips the residual branch of a block for one picture."""
+    patch_dropout: float = 0.0
+    """Share of patches left out in training (FLIP)."""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Pixels in [0, 1] are normalised by these, per channel; SigLIP uses 0.5 throughout."""
+    recursion: RecursionConfig = field(default_factory=RecursionConfig)
+    """How the blocks are repeated."""
+
+
+class ImageTower(nn.Module):
+    """Pictures to vectors of the shared embedding (not yet of unit norm)."""
+
+    def __init__(self, config: ImageTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = _build_timm_model(config)
+        # Some convolutional models widen their vectors once more before the classifier.
+        self.embedding_width: int = getattr(
+            self.backbone, "head_hidden_size", self.backbone.num_features
+        )
+        _install_recursion(self.backbone, config)
+        for name, values in (("mean", config.mean), ("std", config.std)):
+            # Part of the configuration, not of the weights.
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    @property
+    def stack(self) -> RecursiveStack | None:
+        """The model's blocks; None where it keeps no list of them."""
+        blocks = getattr(self.backbone, "blocks", None)
+        return blocks if isinstance(blocks, RecursiveStack) else None
+
+    def forward(self, images: Float[Tensor, "B 3 S S"], calls: Calls) -> Float[Tensor, "B E"]:
+        """Vectors of square pictures with values in [0, 1]."""
+        if self.stack is not None:
+            self.stack.check(calls)
+            self.stack.calls = calls
+        return self.backbone((images - self.mean) / self.std)
+
+
+def set_fused_attention(model: nn.Module, *, fused: bool) -> None:
+    """Choose timm's attention kernel: written-out products are over twice as fast in bf16 on a CPU."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = fused
+
+
+def _build_timm_model(config: ImageTowerConfig) -> Any:
+    if not timm.is_model(config.name):
+        nearest = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.3)
+        raise UserError(
+            f"timm {timm.__version__} has no model named {config.name!r}; "
+            f"the nearest names are {', '.join(nearest) or 'none'}"
+        )
+    settings: dict[str, Any] = {
+        "patch_size": config.patch_size,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "drop_path_rate": config.drop_path or None,
+        "patch_drop_rate": config.patch_dropout or None,
+        "embed_layer": _convolutional_stem(config.stem_channels) if config.stem_channels else None,
+    }
+    pretrained = timm.get_pretrained_cfg(config.name)
+    if pretrained is not None and pretrained.fixed_input_size:
+        # Convolutional models take any size and know no such setting.
+        settings["img_size"] = config.image_size
+    if timm.model_entrypoint(config.name).__module__ == VisionTransformer.__module__:
+        # Xavier-uniform kernels, as big_vision initialises its ViTs.
+        settings["weight_init"] = "jax"
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return timm.create_model(config.name, pretrained=False, num_classes=0, **chosen)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"timm cannot build {config.name!r} with {chosen}: {error}; "
+            "change or leave out the image settings that it names"
+        ) from error
+
+
+def _convolutional_stem(channels: Sequence[int]) -> Any:
+    """An embedding layer whose patches are the pixels of a small convolutional network's output."""
+
+    def build(**settings: Any) -> HybridEmbed:
+        stem = ConvStem(
+            channels=tuple(channels),
+            depth=len(channels),
+            stride=(2,) * len(channels),
+            kernel_size=3,
+            # Not BatchNorm: statistics of a batch would depend on how it is cut over ranks.
+            norm_layer=partial(GroupNorm1),
+            act_layer=nn.GELU,
+        )
+        settings["patch_size"] = 1
+        return HybridEmbed(stem, **settings)
+
+    return build
+
+
+def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
+    """Replace the model's list of blocks by a stack that can repeat them."""
+    blocks = getattr(backbone, "blocks", None)
+    if isinstance(blocks, nn.Sequential | nn.ModuleList):
+        backbone.blocks = RecursiveStack(list(blocks), config.recursion.signature)
+    elif config.recursion != RecursionConfig():
+        raise UserError(
+            f"the timm model {config.name!r} keeps no list of blocks, so that the signature "
+            f"{config.recursion.signature!r} cannot repeat them; use AB or a ViT"
+        )

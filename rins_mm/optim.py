@@ -1,0 +1,83 @@
+"""The optimizer: which parameters decay, and who updates them."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
+
+# isort: split
+from timm.optim import create_optimizer_v2, list_optimizers
+
+from data_pipelines.errors import UserError
+
+KERNELS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimizer and its constants, in torch's conventions."""
+
+    name: str = "adamw"
+    """adamw is torch's fused AdamW; any other name is timm's (adafactorbv is big_vision's Adafactor)."""
+    peak_learning_rate: float = 1e-3
+    """Learning rate at the top of the schedule."""
+    weight_decay: float = 0.1
+    """Decay per step divided by the learning rate (torch's AdamW). big_vision's 1e-4 at a rate of 1e-3 is 0.1 here."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
+    epsilon: float = 1e-8
+    """Added to the root of the mean of squares."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+
+
+def kernel_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters that decay: kernels of linear and convolutional layers.
+
+    Embeddings, positions, the probe of attention pooling, norms, biases, scale and bias do not
+    (big_vision's mask `.*/kernel$`).
+    """
+    return {module.weight for module in model.modules() if isinstance(module, KERNELS)}
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a model; its learning rate is set before each step by the trainer."""
+    kernels = kernel_parameters(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p in kernels], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p not in kernels], "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    rate = config.peak_learning_rate
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=config.epsilon, fused=True)
+    check_optimizer_name(config.name)
+    return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=0.0, betas=betas)
+
+
+def check_optimizer_name(name: str) -> None:
+    """Refuse a name that neither torch nor timm knows."""
+    known = ["adamw", *list_optimizers()]
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=3) or ["adamw"]
+        raise UserError(
+            f"there is no optimizer named {name!r}; the nearest names are {', '.join(nearest)}"
+        )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The same rate for every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    """How many numbers are trained, each counted once."""
+    return sum(p.numel() for p in parameters)

@@ -1,0 +1,142 @@
+"""The folder of a run: what is written when it begins, and what must agree when it goes on."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_pipelines.errors import UserError
+from data_pipelines.tokenizers import Tokenizer
+from eval.ranks import Ranks
+from rins_mm.checkpoint import Checkpoint, newest_checkpoint
+from rins_mm.config import TrainConfig, read_config, write_config
+
+MAY_CHANGE = {
+    "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",
+    "num_threads", "timeout_seconds", "tensorboard", "evaluation.tasks", "evaluation.text_signatures",
+    "evaluation.data", "data.num_workers", "data.prefetch_batches", "data.max_bad_fraction",
+}  # fmt: skip
+"""Settings that a resumed run may change without becoming another run."""
+
+
+def refuse_existing_run(config: TrainConfig) -> None:
+    """Never write a new run over an old one."""
+    run_dir = Path(config.run_dir)
+    if (run_dir / "config.json").exists():
+        raise UserError(
+            f"{run_dir} already holds a run; add --resume to continue it, or choose another --run-dir"
+        )
+
+
+def resume_run(config: TrainConfig, facts: Mapping[str, Any]) -> Checkpoint | None:
+    """The newest checkpoint of the run that `config` continues; None where it has not got that far."""
+    run_dir = Path(config.run_dir)
+    if not (run_dir / "config.json").exists():
+        return None
+    recorded, wanted = _leaves(read_config(run_dir / "config.json")), _leaves(config)
+    differing = [
+        f"{name} (recorded {recorded.get(name)!r}, asked for {wanted.get(name)!r})"
+        for name in sorted(recorded.keys() | wanted.keys())
+        if recorded.get(name) != wanted.get(name) and name not in MAY_CHANGE
+    ]
+    if differing:
+        raise UserError(
+            f"{run_dir} is a run with other settings: {'; '.join(differing)}; resume it as it was recorded "
+            f"(python -m rins_mm.train {run_dir} --resume) or choose another --run-dir"
+        )
+    checkpoint = newest_checkpoint(run_dir)
+    if checkpoint is None:
+        return None
+    for name, value in facts.items():
+        if checkpoint.state.get(name) != value:
+            raise UserError(
+                f"the {name} of the run {run_dir} has changed since it was trained "
+                f"(fingerprint {str(checkpoint.state.get(name))[:12]} then, {str(value)[:12]} now); "
+                "put it back as it was, or start another run"
+            )
+    if checkpoint.step > config.max_steps:
+        raise UserError(
+            f"{run_dir} has come to step {checkpoint.step} already, past --max-steps {config.max_steps}; "
+            "raise it"
+        )
+    return checkpoint
+
+
+def begin_run(
+    config: TrainConfig, tokenizer: Tokenizer, command_line: list[str], ranks: Ranks
+) -> None:
+    """Record configuration, command, environment and tokenizer: the folder is enough for every later command."""
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    previous = run_dir / "config.json"
+    if previous.exists() and read_config(previous) != config:
+        # A resumed run may change some settings; what they were before stays on record.
+        previous.rename(run_dir / f"config.until-{now.replace(':', '')}.json")
+    write_config(config, run_dir / "config.json")
+    tokenizer.save(run_dir / "tokenizer")
+    with (run_dir / "command.txt").open("a") as file:
+        file.write(f"{now}  python -m rins_mm.train {shlex.join(command_line)}\n")
+    environment = {
+        **describe_environment(),
+        "world_size": ranks.world_size,
+        "threads": config.num_threads,
+    }
+    (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, commit and devices: what one needs to know to repeat a run."""
+    packages = (
+        "torch",
+        "torchvision",
+        "timm",
+        "open_clip_torch",
+        "sentencepiece",
+        "safetensors",
+        "numpy",
+        "pillow",
+    )
+    return {
+        "rins_mm": importlib.metadata.version("rins_mm"),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changes": _git("status", "--porcelain", "--untracked-files=no"),
+        "cpus": os.cpu_count(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the source tree; None where the package was installed without one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            leaves.update(_leaves(value, f"{prefix}{field.name}."))
+        else:
+            leaves[prefix + field.name] = value
+    return leaves

@@ -1,0 +1,143 @@
+"""What a run writes down: metrics.jsonl is the truth, the console line and TensorBoard are views of it."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eval.ranks import Ranks
+
+
+class RunLog:
+    """Writes on rank 0 only; on other ranks every call does nothing."""
+
+    def __init__(
+        self, run_dir: Path, ranks: Ranks, *, max_steps: int, first_step: int, tensorboard: bool
+    ) -> None:
+        self.active = ranks.rank == 0
+        self.path = run_dir / "metrics.jsonl"
+        self.progress: Progress | None = None
+        self.board: Any = None
+        if not self.active:
+            return
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        keep_rows_before(self.path, first_step)
+        if tensorboard:
+            # Optional, and slow to import.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(run_dir / "tensorboard"))
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self.progress = Progress(*columns, console=self.console, transient=True)
+            self.task = self.progress.add_task("training", total=max_steps, completed=first_step)
+            self.progress.start()
+
+    def advance(self, steps_done: int) -> None:
+        """Move the progress bar."""
+        if self.active and self.progress is not None:
+            self.progress.update(self.task, completed=steps_done)
+
+    def say(self, message: str) -> None:
+        """One line for whoever watches."""
+        if self.active:
+            self.console.print(message, markup=False)
+
+    def write_step(self, row: Mapping[str, Any]) -> None:
+        """Append a row to metrics.jsonl, at full precision, and print its line."""
+        self._write(row)
+        self.say(
+            f"step {row['step']:>6}  loss {row['loss']:.4f}  {row['samples_per_second']:.0f} samples/s  "
+            f"wait {row['data_wait_fraction']:.0%}  lr {row['learning_rate']:.2e}  "
+            f"grad {row['gradient_norm']:.2f}  scale {row['logit_scale']:.2f}  "
+            f"bias {row['logit_bias']:.2f}  text {row['text_calls']}"
+        )
+
+    def write_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append the outcome of an evaluation to metrics.jsonl, and print it."""
+        if not metrics:
+            return
+        self._write({"step": step, "evaluation": dict(metrics)})
+        for name, value in metrics.items():
+            self.say(f"step {step:>6}  {name} {value:.4f}")
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if not self.active:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.board is not None:
+            numbers = {**row, **row.get("evaluation", {})}
+            for name, value in numbers.items():
+                if isinstance(value, int | float) and name not in ("step", "time"):
+                    self.board.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.active and self.progress is not None:
+            self.progress.stop()
+        if self.active and self.board is not None:
+            self.board.close()
+
+
+def keep_rows_before(path: Path, first_step: int) -> None:
+    """Drop rows of steps that will be run again, and a last line that was cut off by a kill.
+
+    A row of step s reports what the first s steps did, so a run that starts again after step s keeps it.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= first_step:
+            kept.append(line + "\n")
+    temporary = path.with_suffix(".partial")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class StepTimer:
+    """Seconds per step, and how many of them were spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: what was neither training nor waiting for data does not count."""
+        self.started = time.perf_counter()
+        self.waited = 0.0
+        self.steps = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for a batch, once per step."""
+        before = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - before
+        self.steps += 1
+
+    def read(self) -> tuple[float, float, int]:
+        """Elapsed and waited seconds and number of steps since the last reading."""
+        elapsed, waited, steps = time.perf_counter() - self.started, self.waited, self.steps
+        self.restart()
+        return elapsed, waited, steps

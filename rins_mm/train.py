@@ -1,0 +1,192 @@
+"""Train a recipe:  torchrun --nproc-per-node 2 -m rins_mm.train emoji --max-steps 500
+
+The first word is a recipe's name or path, a recorded config.json, or a run folder (with --resume).
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from data_pipelines.bad_samples import BadSampleCounts
+from data_pipelines.errors import UserError, run_command
+from data_pipelines.loader import train_batches
+from data_pipelines.manifest import Dataset, open_dataset
+from data_pipelines.tokenizers import Tokenizer
+from eval.ranks import Ranks
+from eval.suite import run_suite
+from rins_mm.budget import describe, estimate
+from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names, validate
+from rins_mm.distributed import local_device, process_group, wait_for_all
+from rins_mm.encoder import SigLIPEncoder
+from rins_mm.models.recursion import reachable_signatures
+from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.run_folder import begin_run, refuse_existing_run, resume_run
+from rins_mm.run_log import RunLog
+from rins_mm.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """What the command line says: the configuration, and what to do with it."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    resume: bool = False
+    """Continue the run in --run-dir from its newest checkpoint; begin it where there is none."""
+    dry_run: bool = False
+    """Print what the recipe costs, and stop."""
+    device: Literal["h100", "h200", "a100", "l40s", "rtx4090"] = "h100"
+    """For --dry-run: the device whose time is estimated."""
+    utilisation: float = 0.4
+    """For --dry-run: the share of the device's peak that is assumed."""
+    caption_tokens: float = 16.0
+    """For --dry-run: the mean length of a caption in tokens."""
+
+
+def parse(argv: list[str]) -> TrainCommand:
+    """The recipe named first on the command line, with the remaining flags applied."""
+    asks_for_help = not argv or argv[0] in ("-h", "--help")
+    if not asks_for_help and argv[0].startswith("-"):
+        raise UserError(
+            f"the first word must be a recipe, not the flag {argv[0]!r}; recipes are {', '.join(recipe_names())}"
+        )
+    source, flags = ("emoji", ["--help"]) if asks_for_help else (argv[0], argv[1:])
+    config = load_config(source)
+    if Path(source).is_dir():
+        # The folder may have been moved since it was written.
+        config = replace(config, run_dir=source)
+    return tyro.cli(
+        TrainCommand,
+        args=flags,
+        default=TrainCommand(config=config),
+        prog=f"python -m rins_mm.train {source}",
+        description=f"Train {source}. Recipes: {', '.join(recipe_names())}.",
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Assemble the parts of a run, and train."""
+    command = parse(argv)
+    config = command.config
+    validate(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
+    if command.dry_run:
+        budget = estimate(config, caption_tokens=command.caption_tokens)
+        print(describe(budget, config, device=command.device, utilisation=command.utilisation))
+        return
+    tokenizer = build_tokenizer(config)
+    torch.set_num_threads(config.num_threads)
+    dataset = open_dataset(config.data.shards)
+    with process_group(config.timeout_seconds) as ranks:
+        train(config, dataset, tokenizer, ranks, resume=command.resume, command_line=argv)
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    command_line: list[str],
+) -> None:
+    """One run, from its first or its next step to its last."""
+    run_dir = Path(config.run_dir)
+    facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
+    if resume:
+        checkpoint = resume_run(config, facts)
+    else:
+        refuse_existing_run(config)
+        checkpoint = None
+    # Every rank has looked at the folder before the first one writes into it.
+    wait_for_all(ranks)
+    if ranks.is_first:
+        begin_run(config, tokenizer, command_line, ranks)
+    first_step = checkpoint.step if checkpoint else 0
+    bad_samples = BadSampleCounts()
+    run_log = RunLog(
+        run_dir,
+        ranks,
+        max_steps=config.max_steps,
+        first_step=first_step,
+        tensorboard=config.tensorboard,
+    )
+    trainer = Trainer(
+        config,
+        build_model(
+            config.image,
+            config.text,
+            vocab_size=tokenizer.vocab_size,
+            pad_token=tokenizer.pad_token,
+            seed=config.seed,
+            initial_scale=config.loss.initial_scale,
+            initial_bias=config.loss.initial_bias,
+        ),
+        ranks=ranks,
+        device=local_device(),
+        run_log=run_log,
+        evaluate=partial(evaluate, config=config, tokenizer=tokenizer, ranks=ranks),
+        facts=facts,
+        bad_samples=bad_samples,
+    )
+    if checkpoint:
+        trainer.restore(checkpoint)
+    run_log.say(opening_line(config, dataset, ranks, trainer.first_step))
+    batches = train_batches(
+        config.data,
+        dataset,
+        tokenizer,
+        image_size=config.image.image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=trainer.first_step,
+        num_steps=config.max_steps - trainer.first_step,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        bad_samples=bad_samples,
+    )
+    with closing(run_log), closing(batches):
+        trainer.fit(batches)
+    run_log.say(f"done: {config.max_steps} steps; the run is in {run_dir}")
+
+
+def evaluate(
+    model: SigLIP, step: int, *, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks
+) -> Mapping[str, float]:
+    """The metrics of the configured tasks at each depth of the text tower, by name."""
+    if not config.evaluation.tasks:
+        return {}
+    signatures = config.evaluation.text_signatures or reachable_signatures(config.text.recursion)
+    encoder = SigLIPEncoder(model, tokenizer, name=f"{Path(config.run_dir).name}@{step}")
+    results = run_suite(
+        encoder.as_dual_encoder(),
+        list(config.evaluation.tasks),
+        list(signatures),
+        data=config.evaluation.data or None,
+        ranks=ranks,
+    )
+    return {
+        f"{result['dataset']}/{result['variant']}/{name}": value
+        for result in results
+        for name, value in result["metrics"].items()
+    }
+
+
+def opening_line(config: TrainConfig, dataset: Dataset, ranks: Ranks, first_step: int) -> str:
+    """What is about to run, in one line."""
+    begin = f"resuming after step {first_step}" if first_step else "training"
+    return (
+        f"{begin}: {config.max_steps} steps of {config.batch_size} pairs from {dataset.num_samples} samples, "
+        f"{ranks.world_size} ranks, {config.precision}, text {config.text.recursion.signature} "
+        f"(p_s {config.text.recursion.skip_probability}), image {config.image.recursion.signature}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,205 @@
+"""The training loop and one step of it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from data_pipelines.bad_samples import BadSampleCounts
+from data_pipelines.batch import ImageTextBatch
+from data_pipelines.errors import UserError
+from data_pipelines.hashing import stable_hash
+from eval.ranks import Ranks
+from rins_mm.augment import augment
+from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer, save_checkpoint
+from rins_mm.config import TrainConfig
+from rins_mm.distributed import GradientBuffer
+from rins_mm.losses import LOSSES
+from rins_mm.models.image_tower import set_fused_attention
+from rins_mm.models.recursion import draw_calls
+from rins_mm.models.siglip import SigLIP
+from rins_mm.optim import build_optimizer, set_learning_rate
+from rins_mm.run_log import RunLog, StepTimer
+from rins_mm.schedules import learning_rate_factor
+
+MAX_SKIPPED_IN_A_ROW = 10
+"""Steps without a finite gradient, one after the other, before a run gives up."""
+
+
+class Trainer:
+    """A model, its optimizer, and where they write. `fit` is the loop."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: SigLIP,
+        *,
+        ranks: Ranks,
+        device: torch.device,
+        run_log: RunLog,
+        evaluate: Callable[[SigLIP, int], Mapping[str, float]],
+        facts: Mapping[str, Any],
+        bad_samples: BadSampleCounts,
+    ) -> None:
+        self.config = config
+        self.ranks = ranks
+        self.device = device
+        self.run_log = run_log
+        self.evaluate = evaluate
+        self.facts = facts
+        self.bad_samples = bad_samples
+        self.group = dist.group.WORLD if ranks.world_size > 1 else None
+        self.model = model.to(device)
+        slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
+        set_fused_attention(self.model, fused=not slow_fused_kernel)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+            if config.ema_decay
+            else None
+        )
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.gradients = GradientBuffer(self.model.parameters())
+        self.timer = StepTimer()
+        self.first_step = 0
+        self.skipped_in_a_row = 0
+
+    def fit(self, batches: Iterator[ImageTextBatch]) -> None:
+        """Train from `first_step` to the end; `batches` begin with the batch of that step."""
+        config = self.config
+        for step in range(self.first_step, config.max_steps):
+            with self.timer.waiting():
+                batch = next(batches)
+            metrics = self.train_step(step, batch.to(self.device))
+            done = step + 1
+            self.run_log.advance(done)
+            if due(done, config.log_every, config.max_steps):
+                self.log(done, metrics)
+            if due(done, config.eval_every, config.max_steps):
+                self.run_log.write_evaluation(done, self.evaluate(self.best_model(), done))
+                self.timer.restart()
+            if due(done, config.checkpoint_every, config.max_steps):
+                self.save(done)
+                self.timer.restart()
+
+    def train_step(self, step: int, batch: ImageTextBatch) -> dict[str, Any]:
+        """One update from this rank's share of a global batch. Nothing here depends on earlier draws."""
+        config, model = self.config, self.model
+        image_calls = draw_calls(config.image.recursion, tower="image", seed=config.seed, step=step)
+        text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
+        # Stochastic depth and patch dropout draw from torch's generator: tie it to the step.
+        torch.manual_seed(stable_hash("step", config.seed, step, self.ranks.rank))
+
+        model.train()
+        self.gradients.zero()
+        images = augment(batch.images.float() / 255.0, batch.row_seeds, config.augmentation)
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
+        ):
+            image_features, text_features = model(
+                images, batch.tokens, batch.offsets, image_calls, text_calls
+            )
+        loss = LOSSES[config.loss.kind](
+            image_features,
+            text_features,
+            logit_scale=model.logit_scale,
+            logit_bias=model.logit_bias,
+            image_keys=batch.image_keys,
+            text_keys=batch.text_keys,
+            valid=batch.valid,
+            group=self.group,
+        )
+        loss.backward()
+        self.gradients.sum_over_ranks(self.group)
+        gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
+
+        rate = config.optimizer.peak_learning_rate * learning_rate_factor(
+            config.schedule,
+            # The middle of the step: neither the first nor the last one is wasted on a rate of zero.
+            samples_seen=(step + 0.5) * config.batch_size,
+            total_samples=config.max_steps * config.batch_size,
+        )
+        set_learning_rate(self.optimizer, rate)
+        if self.is_sound(step, gradient_norm):
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(model)
+        return {
+            "loss": loss.detach(),
+            "learning_rate": rate,
+            "gradient_norm": gradient_norm,
+            "logit_scale": model.logit_scale.detach().exp(),
+            "logit_bias": model.logit_bias.detach(),
+            "image_calls": "".join(image_calls),
+            "text_calls": "".join(text_calls),
+        }
+
+    def is_sound(self, step: int, gradient_norm: Tensor) -> bool:
+        """Whether to update. The norm is of the summed gradient, so that all ranks decide alike."""
+        if torch.isfinite(gradient_norm):
+            self.skipped_in_a_row = 0
+            return True
+        self.skipped_in_a_row += 1
+        self.run_log.say(f"step {step + 1}: the gradient is not finite; the step is left out")
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row up to step {step + 1} had no finite gradient; "
+                f"lower --optimizer.peak-learning-rate ({self.config.optimizer.peak_learning_rate}) "
+                "or use --precision fp32, and resume from the last checkpoint"
+            )
+        return False
+
+    def log(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """One row of metrics.jsonl and one line on the console."""
+        elapsed, waited, steps = self.timer.read()
+        numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        self.run_log.write_step(
+            {
+                "step": done,
+                **numbers,
+                "samples_seen": done * self.config.batch_size,
+                "samples_per_second": steps * self.config.batch_size / elapsed,
+                "data_wait_fraction": waited / elapsed,
+                "bad_samples": self.bad_samples.num_bad,
+                "time": time.time(),
+            }
+        )
+
+    def best_model(self) -> SigLIP:
+        """The model to be evaluated: the averaged weights where an average is kept."""
+        return self.model if self.average is None else self.average.module
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint, on the first rank: all ranks hold the same weights."""
+        if self.ranks.is_first:
+            save_checkpoint(
+                Path(self.config.run_dir),
+                step=done,
+                model=self.model,
+                average=None if self.average is None else self.average.module,
+                optimizer=self.optimizer,
+                state={**self.facts, "step": done, "skipped_in_a_row": self.skipped_in_a_row},
+                keep=self.config.keep_checkpoints,
+            )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after the checkpoint's last step."""
+        load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
+        restore_optimizer(self.optimizer, self.model, checkpoint)
+        if self.average is not None:
+            load_weights(
+                self.average.module, checkpoint.model_weights(averaged=True), checkpoint.folder
+            )
+            # The first update of an average copies; it has happened.
+            self.average.n_averaged.fill_(checkpoint.step)
+        self.first_step = checkpoint.step
+        self.skipped_in_a_row = checkpoint.state["skipped_in_a_row"]
+
+
+def due(done: int, every: int, last: int) -> bool:
+    """Whether something that happens every so many steps (0: never) and at the end happens now."""
+    return done == last or (every > 0 and done % every == 0)

@@ -1,0 +1,101 @@
+import braceexpand
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.errors import UserError
+from data_pipelines.sources import expand_braces, resolve_shards
+
+
+@pytest.fixture()
+def folder(tmp_path, monkeypatch):
+    for number in range(12):
+        (tmp_path / f"part-{number:03d}.tar").write_bytes(b"")
+    (tmp_path / "other.tar").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(specs):
+    return [str(path) for path in resolve_shards(specs)]
+
+
+def test_a_path_a_glob_and_a_range_name_shards_in_order(folder):
+    assert names(["other.tar"]) == ["other.tar"]
+    assert names(["part-00[0-2].tar"]) == ["part-000.tar", "part-001.tar", "part-002.tar"]
+    assert names(["part-{009..011}.tar"]) == ["part-009.tar", "part-010.tar", "part-011.tar"]
+    assert names(["other.tar", "part-000.tar"]) == ["other.tar", "part-000.tar"]
+
+
+def test_commas_separate_names_but_not_inside_braces(folder):
+    assert names(["other.tar, part-{003,001}.tar"]) == ["other.tar", "part-003.tar", "part-001.tar"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_taken_when_the_file_exists(folder):
+    (folder / "odd{1..3},[x].tar").write_bytes(b"")
+    assert names(["odd{1..3},[x].tar"]) == ["odd{1..3},[x].tar"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("pipe:cat part-000.tar", "commands are never run"),
+        ("PIPE:touch owned", "commands are never run"),
+        ("other.tar,pipe:touch owned", "commands are never run"),
+        ("cat x.tar |", "commands are never run"),
+        ("https://host/x.tar", "remote address"),
+        ("s3:bucket/x.tar", "remote address"),
+        ("file:///x.tar", "remote address"),
+        ("part-*.tgz", "no file matches 'part-*.tgz'; . holds other.tar, part-000.tar"),
+        ("nowhere/*.tar", "the folder nowhere does not exist"),
+        ("missing.tar", "there is no shard missing.tar"),
+        ("part-{010..015}.tar", "4 of the 6 shards of 'part-{010..015}.tar' are missing"),
+        (".", "'./*.tar'"),
+        ("emojis:train", "did you mean 'emoji'?"),
+        ("emoji:trian", "did you mean 'emoji:train'?"),
+        ("emoji:", "has no split ''"),
+        ("emoji", "needs a split"),
+        ("part-{000..}.tar", "is no range"),
+        ("part-{011..000}.tar", "runs backwards"),
+        ("part-{0..9999999999}.tar", "100,000 is the limit"),
+        ("part-{0..99999999999999999999999999}.tar", "100,000 shards is the limit"),
+        ("{0..999}-{0..999}.tar", "100,000 is the limit"),
+        ("a{{0..2}.tar", "unbalanced or nested braces"),
+        ("other.tar,other.tar", "named twice"),
+        ("other.tar,./other.tar", "named twice"),
+        ("other.tar,,part-000.tar", "an empty shard name"),
+        ("", "an empty shard name"),
+    ],
+)
+def test_what_cannot_be_meant_ends_in_one_line_that_says_why(folder, spec, words):
+    with pytest.raises(UserError) as error:
+        resolve_shards([spec])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (folder / "owned").exists()
+
+
+def test_no_specs_at_all_is_a_mistake():
+    with pytest.raises(UserError, match="no shards were named"):
+        resolve_shards([])
+
+
+def test_compressed_shards_are_refused(folder):
+    (folder / "x.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="is compressed"):
+        resolve_shards(["x.tar.gz"])
+
+
+@given(st.integers(0, 1200), st.integers(0, 40), st.integers(1, 6))
+def test_ranges_expand_as_braceexpand_does(first, more, width):
+    pattern = f"a-{{{str(first).zfill(width)}..{str(first + more).zfill(width)}}}-{{x,y}}.tar"
+    assert expand_braces(pattern) == list(braceexpand.braceexpand(pattern))
+
+
+@given(st.text(alphabet="a{}.,0129:*/|[]", max_size=12))
+def test_any_spec_gives_names_or_a_user_error(spec):
+    try:
+        expand_braces(spec)
+        resolve_shards([spec + "nothing-has-this-name"])
+    except UserError as error:
+        assert "\n" not in str(error)

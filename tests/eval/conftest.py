@@ -1,0 +1,155 @@
+"""An encoder that needs no weights, and a way to run a function in several processes at once."""
+
+import json
+import multiprocessing
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch.nn.functional import normalize
+
+from data_pipelines.hashing import stable_hash
+from data_pipelines.shard_writer import write_shard
+from eval.ranks import current_ranks
+
+WIDTH = 24
+
+
+def random_rows(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed % 2**63))
+
+
+@dataclass(kw_only=True)
+class ToyEncoder:
+    """Random projections of means of pixels and of hashed words; it notes what it is asked."""
+
+    name: str = "toy"
+    fingerprint: str = "toy-1"
+    picture_batches: list[int] = field(default_factory=list)
+    string_batches: list[list[str]] = field(default_factory=list)
+    asked_variants: list[tuple[str, ...]] = field(default_factory=list)
+
+    def encode_images(self, pictures):
+        self.picture_batches.append(len(pictures))
+        rows = torch.stack([_means(np.asarray(picture)) for picture in pictures])
+        return normalize(rows @ random_rows(1, rows.shape[1], WIDTH) + 1e-3, dim=-1)
+
+    def encode_texts(self, strings, variants):
+        self.string_batches.append(list(strings))
+        self.asked_variants.append(tuple(variants))
+        rows = torch.stack(
+            [sum(random_rows(stable_hash(w), WIDTH) for w in ["", *s.split()]) for s in strings]
+        )
+        projections = {v: random_rows(stable_hash("variant", v), WIDTH, WIDTH) for v in variants}
+        return {v: normalize(rows @ projections[v], dim=-1) for v in variants}
+
+
+def _means(pixels: np.ndarray) -> torch.Tensor:
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    return torch.nn.functional.adaptive_avg_pool2d(image, 4).flatten()
+
+
+@pytest.fixture
+def toy_encoder() -> ToyEncoder:
+    return ToyEncoder()
+
+
+@pytest.fixture
+def run_on_ranks(tmp_path: Path) -> Callable[..., list]:
+    """`run_on_ranks(function, world_size)`: what `function(ranks)` returned on each rank."""
+
+    def run(function: Callable, world_size: int) -> list:
+        folder = tmp_path / f"world_{world_size}"
+        folder.mkdir()
+        # Forked children need no importable test module; spawned ones would.
+        context = multiprocessing.get_context("fork")
+        processes = [
+            context.Process(target=_run_one, args=(function, rank, world_size, folder))
+            for rank in range(world_size)
+        ]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            for process in processes:
+                process.start()
+        for process in processes:
+            process.join(timeout=60)
+            if process.is_alive():
+                process.kill()
+        assert [process.exitcode for process in processes] == [0] * world_size
+        return [
+            json.loads((folder / f"result_{rank}.json").read_text()) for rank in range(world_size)
+        ]
+
+    return run
+
+
+def _run_one(function: Callable, rank: int, world_size: int, folder: Path) -> None:
+    # A pool of threads does not survive the fork.
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), world_size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    try:
+        result = function(current_ranks())
+        (folder / f"result_{rank}.json").write_text(json.dumps(result))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """150 samples: three pictures to a caption; the first caption has a second one beside it.
+
+    Number 7 is truncated, number 70 no picture at all, number 100 has no words, and the pictures
+    120, 121 and 122, the only ones of their caption, are broken.
+    """
+
+    def sample(number: int) -> tuple[str, dict[str, bytes]]:
+        picture = _png(np.random.default_rng(number).integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        words = f"caption {number // 3}" + ("\nanother one\n" if number == 0 else "")
+        if number == 7:
+            picture = picture[:-40]
+        if number == 70 or 120 <= number < 123:
+            picture = b"no picture"
+        if number == 100:
+            words = " \n"
+        return f"sample-{number:03d}", {"png": picture, "txt": words.encode()}
+
+    path = tmp_path / "val.tar"
+    write_shard(path, [sample(number) for number in range(150)])
+    return path
+
+
+@pytest.fixture
+def png() -> bytes:
+    """A whole picture file."""
+    return _png(np.zeros((3, 4, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Path:
+    """ImageNet's layout with pictures of one colour, whose red is the number of the class they show.
+
+    Synsets 0, 1 and 657 have pictures; one of the three in synset 1 shows class 0.
+    """
+    folder = tmp_path / "val"
+    layout = {"n01440764": [0, 0], "n01443537": [1, 0, 1], "n03773504": [200]}
+    for synset, reds in layout.items():
+        (folder / synset).mkdir(parents=True)
+        for number, red in enumerate(reds):
+            pixels = np.full((5, 8, 3), (red, 0, 0), dtype=np.uint8)
+            (folder / synset / f"picture_{number}.PNG").write_bytes(_png(pixels))
+    return folder
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

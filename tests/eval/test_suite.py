@@ -1,0 +1,167 @@
+"""The whole way from names to results, alone and in several processes."""
+
+import json
+from zlib import crc32
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from data_pipelines.errors import UserError
+from data_pipelines.shard_writer import write_shard
+from eval.ranks import Ranks
+from eval.suite import run_suite
+from eval.tasks import TASKS, ZeroShotTask, open_task
+from eval.zero_shot import class_vectors
+
+SKIPPED = {"not a picture": 4, "truncated picture": 1, "empty caption": 1}
+
+
+@pytest.fixture
+def _toy_classes(shard, monkeypatch):
+    """A zero-shot task over the pictures of the shard: class n mod 5."""
+
+    def open_toy(name, data):
+        pictures = open_task(f"retrieval:{shard}", None).pictures
+        return ZeroShotTask(
+            name=name,
+            dataset="toy",
+            pictures=pictures,
+            class_names=["ant", "bee", "cat", "dog", "elk"],
+            templates=("{}", "a {}"),
+            labels=torch.arange(pictures.num_pictures) % 5,
+            rule="as drawn",
+        )
+
+    monkeypatch.setitem(TASKS, "zero_shot:toy", open_toy)
+
+
+def test_a_result_has_clip_benchmarks_keys_and_ours(toy_encoder, shard):
+    (result,) = run_suite(toy_encoder, [f"retrieval:{shard}"], ["deep"])
+    assert result["dataset"] == str(shard)
+    assert (result["model"], result["pretrained"]) == ("toy", "toy-1")
+    assert result["task"] == "zeroshot_retrieval"
+    assert result["language"] == "en"
+    assert (result["name"], result["variant"]) == (f"retrieval:{shard}", "deep")
+    assert list(result["metrics"]) == list(result["chance"])
+    assert set(result["metrics"]) == {
+        f"{asked}_retrieval_recall@{k}" for asked in ("image", "text") for k in (1, 5, 10)
+    }
+    assert result["encoder_fingerprint"] == "toy-1"
+    assert len(result["data_fingerprint"]) == 64
+    assert "Ties count as misses" in result["rule"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_what_cannot_be_used_is_left_out_and_counted_by_cause(toy_encoder, shard):
+    (result,) = run_suite(toy_encoder, [f"retrieval:{shard}"], ["deep"])
+    assert result["num_pictures"] == 150 - 6
+    assert result["num_texts"] == 51 - 1
+    assert result["skipped"] == SKIPPED | {"text without a usable picture": 1}
+
+
+def test_an_encoder_that_knows_the_answers_finds_all_although_some_pictures_are_broken(
+    toy_encoder, shard
+):
+    task = open_task(f"retrieval:{shard}", None)
+    text_of = dict(task.right_pairs.flip(0).tolist())
+    by_pixels = {}
+    for number, text in text_of.items():
+        if number not in (7, 70, 120, 121, 122):
+            by_pixels[task.pictures.read(number).tobytes()] = task.texts[text]
+
+    def encode_images(pictures):
+        texts = [by_pixels.get(picture.tobytes(), "nothing") for picture in pictures]
+        return toy_encoder.encode_texts(texts, ["deep"])["deep"]
+
+    toy_encoder.encode_images = encode_images
+    (result,) = run_suite(toy_encoder, [f"retrieval:{shard}"], ["deep"])
+    assert result["metrics"]["text_retrieval_recall@1"] == 1.0
+    # The second caption of picture 0 has a vector of its own, and 143 pictures of other texts.
+    assert result["metrics"]["image_retrieval_recall@1"] >= 49 / 50
+
+
+@pytest.mark.usefixtures("_toy_classes")
+def test_pictures_are_embedded_once_for_all_variants_and_tasks_that_share_them(toy_encoder, shard):
+    names = [f"retrieval:{shard}", "zero_shot:toy", f"retrieval:{shard}"]
+    results = run_suite(toy_encoder, names, ["shallow", "deep", "shallow"])
+    assert [(r["name"], r["variant"]) for r in results] == [
+        (name, variant) for name in names[:2] for variant in ("shallow", "deep")
+    ]
+    assert toy_encoder.picture_batches == [64, 64, 64]
+    assert results[2]["skipped"] == {"not a picture": 4, "truncated picture": 1}
+
+
+@pytest.mark.usefixtures("_toy_classes")
+def test_results_are_the_same_to_the_last_digit_at_one_two_and_three_processes(
+    toy_encoder, shard, run_on_ranks
+):
+    names = [f"retrieval:{shard}", "zero_shot:toy"]
+    alone = run_suite(toy_encoder, names, ["shallow", "deep"], progress=False)
+    for world_size in (1, 2, 3):
+        results = run_on_ranks(
+            lambda ranks: run_suite(toy_encoder, names, ["shallow", "deep"], progress=False),
+            world_size,
+        )
+        assert results == [alone] * world_size
+
+
+def test_processes_that_see_other_data_are_all_told(toy_encoder, tmp_path, run_on_ranks, png):
+    for rank in (0, 1):
+        write_shard(tmp_path / f"{rank}.tar", [("a", {"png": png, "txt": b"cat %d" % rank})])
+
+    def run(ranks):
+        with pytest.raises(UserError, match="do not agree on the data"):
+            run_suite(toy_encoder, [f"retrieval:{tmp_path}/{ranks.rank}.tar"], ["deep"])
+        return "told"
+
+    assert run_on_ranks(run, 2) == ["told", "told"]
+
+
+def test_a_mistake_in_the_last_name_is_told_before_anything_is_computed(toy_encoder, shard):
+    with pytest.raises(UserError, match="no task"):
+        run_suite(toy_encoder, [f"retrieval:{shard}", "retrieval:nothing"], ["deep"])
+    assert toy_encoder.picture_batches == []
+
+
+@pytest.mark.parametrize(("tasks", "variants"), [([], ["deep"]), (["zero_shot:imagenet"], [])])
+def test_nothing_to_do_is_a_mistake(toy_encoder, tasks, variants):
+    with pytest.raises(UserError, match="nothing to evaluate"):
+        run_suite(toy_encoder, tasks, variants)
+
+
+def test_data_without_one_usable_picture_is_refused(toy_encoder, tmp_path):
+    write_shard(tmp_path / "a.tar", [("a", {"png": b"?", "txt": b"cat"})])
+    with pytest.raises(UserError, match="none of its 1 pictures can be used"):
+        run_suite(toy_encoder, [f"retrieval:{tmp_path}/a.tar"], ["deep"])
+
+
+def test_imagenet_scores_each_picture_among_all_thousand_names(toy_encoder, class_folders):
+    table = normalize(torch.randn(8192, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+    def encode_texts(strings, variants):
+        vectors = table[[crc32(string.encode()) % len(table) for string in strings]]
+        return dict.fromkeys(variants, vectors)
+
+    toy_encoder.encode_texts = encode_texts
+    task = open_task("zero_shot:imagenet", class_folders)
+    # Red 200 stands for the first of the two classes that are called missile.
+    shown = {0: "tench", 1: "goldfish", 200: "missile"}
+    vectors = class_vectors(toy_encoder, list(shown.values()), task.templates, ["deep"], Ranks())[
+        "deep"
+    ]
+
+    def encode_images(pictures):
+        return vectors[[list(shown).index(picture[0, 0, 0]) for picture in pictures]]
+
+    toy_encoder.encode_images = encode_images
+    (result,) = run_suite(
+        toy_encoder, ["zero_shot:imagenet"], ["deep"], data=class_folders, progress=False
+    )
+    assert result["dataset"] == "imagenet1k"
+    assert result["task"] == "zeroshot_classification"
+    assert (result["num_pictures"], result["num_classes"]) == (6, 1000)
+    assert result["metrics"]["acc1"] == 5 / 6
+    assert result["metrics"]["mean_per_class_recall"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert result["chance"]["acc5"] == pytest.approx(0.005)
+    assert len(result["notes"]) == 1
