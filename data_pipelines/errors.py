@@ -1,6 +1,7 @@
 """The one exception for what a user can get wrong, and how an entry point ends on it."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -20,6 +21,10 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in FULL:
             raise

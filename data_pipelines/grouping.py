@@ -14,6 +14,8 @@ from data_pipelines.tar import Member, TarEnd
 PICTURE_PARTS = ("webp", "jpg", "jpeg", "png")
 CAPTION_PARTS = ("json", "txt")
 PART_TYPES = PICTURE_PARTS + CAPTION_PARTS
+MAX_CAUSES = 30
+"""Part types beyond this many are counted together: a shard may invent as many as it has members."""
 
 
 def group_members(members: Iterator[Member], skipped: Counter[str]) -> Iterator["SampleMembers"]:
@@ -36,7 +38,9 @@ def group_members(members: Iterator[Member], skipped: Counter[str]) -> Iterator[
         if kind in PART_TYPES:
             sample.parts[kind] = member
         else:
-            skipped[f"other part: {kind[:16]}"] += 1
+            cause = f"other part: {kind[:16]}"
+            many = len(skipped) >= MAX_CAUSES and cause not in skipped
+            skipped["other part: …" if many else cause] += 1
     if sample.parts:
         yield sample
 

@@ -8,6 +8,7 @@ order can be computed instead of streamed.
 
 import hashlib
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from typing import BinaryIO
 import numpy as np
 import tyro
 from jaxtyping import Int64, UInt8
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.grouping import PART_TYPES, group_members, key_as_text, require_usable
@@ -161,6 +164,7 @@ def _holds_together(index: "ShardIndex") -> bool:
     starts, lengths = index.offsets[present], index.sizes[present]
     return bool(
         num_samples > 0
+        and re.fullmatch("[0-9a-f]{64}", index.sha256)
         and set(index.part_types) <= set(PART_TYPES)
         and len(set(index.part_types)) == num_parts
         and np.all(np.diff(index.key_ends, prepend=0) >= 0)
@@ -224,11 +228,12 @@ class IndexCommand:
 def main(argv: list[str]) -> None:
     """Index the shards that the command line names and print a table of them."""
     command = tyro.cli(IndexCommand, args=argv, prog="python -m data_pipelines.index")
-    table = Table("shard", "samples", "parts", "bytes", "sha256", "passed over")
+    table = Table("shard", "samples", "parts", "bytes", "sha256", "passed over", box=SIMPLE)
     for index in read_or_build_indexes(resolve_shards(command.shards)):
         skipped = ", ".join(f"{cause}: {number}" for cause, number in sorted(index.skipped.items()))
-        numbers = f"{index.num_samples:,}", " ".join(index.part_types), f"{index.size:,}"
-        table.add_row(index.name, *numbers, index.sha256[:12], skipped)
+        counts = f"{index.num_samples:,}", " ".join(index.part_types), f"{index.size:,}"
+        # As Text, since names from outside may contain what rich takes for markup.
+        table.add_row(*map(Text, (index.name, *counts, index.sha256[:8], skipped)))
     Console().print(table)
 
 

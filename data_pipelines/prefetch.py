@@ -3,6 +3,8 @@
 Whatever goes wrong behind the scenes arrives at the consumer as an exception, never as silence.
 """
 
+import multiprocessing
+import os
 import queue
 import threading
 from collections.abc import Generator, Sequence
@@ -57,13 +59,25 @@ def made_in_a_thread(
     thread.start()
     try:
         for _ in steps:
-            item = made.get()
+            item = _next_item(made, thread)
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         closed.set()
         thread.join()
+
+
+def _next_item(
+    made: queue.Queue[MadeBatch | BaseException], thread: threading.Thread
+) -> MadeBatch | BaseException:
+    while True:
+        try:
+            return made.get(timeout=1.0)
+        except queue.Empty:
+            # A consumer that is not the main thread may outlive it, and the thread stops with that.
+            if not thread.is_alive():
+                raise RuntimeError("the thread that makes batches has ended") from None
 
 
 def made_in_processes(
@@ -82,6 +96,7 @@ def made_in_processes(
         prefetch_factor=-(-max(num_ahead, num_workers) // num_workers),
         multiprocessing_context=context,
         collate_fn=_as_it_is,
+        worker_init_fn=_end_with_the_trainer,
         # A generator of its own: the loader draws a seed from it, which must not move torch's.
         generator=torch.Generator(),
     )
@@ -93,6 +108,19 @@ def made_in_processes(
 
 def _as_it_is(item: Any) -> Any:
     return item
+
+
+def _end_with_the_trainer(_worker: int) -> None:
+    # torch's own watch looks at the server, which in turn lives as long as any of its workers:
+    # without this, a killed trainer would leave all of them behind.
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None, "workers are started by a trainer"
+
+    def wait() -> None:
+        trainer.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with the trainer", daemon=True).start()
 
 
 class _Closed(BaseException):

@@ -172,9 +172,13 @@ def _open_tokenizer(config: TokenizerConfig, context_length: int) -> Tokenizer:
     if config.kind == "clip":
         return ClipTokenizer(context_length=context_length)
     path = EMOJI_TOKENIZER if config.model_file == "emoji" else Path(config.model_file)
-    return SentencePieceTokenizer(
-        read_model(path), canonicalize=config.canonicalize, context_length=context_length
-    )
+    model = read_model(path)
+    try:
+        return SentencePieceTokenizer(
+            model, canonicalize=config.canonicalize, context_length=context_length
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def recipe_names() -> list[str]:

@@ -21,6 +21,7 @@ from data_pipelines.manifest import Dataset, open_dataset
 from data_pipelines.tokenizers import Tokenizer
 from eval.ranks import Ranks
 from eval.suite import run_suite
+from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
 from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names, validate
 from rins_mm.distributed import local_device, process_group, wait_for_all
@@ -76,6 +77,9 @@ def main(argv: list[str]) -> None:
     command = parse(argv)
     config = command.config
     validate(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
+    for task in config.evaluation.tasks:
+        # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
+        open_task(task, evaluation_data(config))
     if command.dry_run:
         budget = estimate(config, caption_tokens=command.caption_tokens)
         print(describe(budget, config, device=command.device, utilisation=command.utilisation))
@@ -99,6 +103,16 @@ def train(
     """One run, from its first or its next step to its last."""
     run_dir = Path(config.run_dir)
     facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
+    # The model first: a configuration that cannot be built must not leave a run folder behind.
+    model = build_model(
+        config.image,
+        config.text,
+        vocab_size=tokenizer.vocab_size,
+        pad_token=tokenizer.pad_token,
+        seed=config.seed,
+        initial_scale=config.loss.initial_scale,
+        initial_bias=config.loss.initial_bias,
+    )
     if resume:
         checkpoint = resume_run(config, facts)
     else:
@@ -108,26 +122,17 @@ def train(
     wait_for_all(ranks)
     if ranks.is_first:
         begin_run(config, tokenizer, command_line, ranks)
-    first_step = checkpoint.step if checkpoint else 0
     bad_samples = BadSampleCounts()
     run_log = RunLog(
         run_dir,
         ranks,
         max_steps=config.max_steps,
-        first_step=first_step,
+        first_step=checkpoint.step if checkpoint else 0,
         tensorboard=config.tensorboard,
     )
     trainer = Trainer(
         config,
-        build_model(
-            config.image,
-            config.text,
-            vocab_size=tokenizer.vocab_size,
-            pad_token=tokenizer.pad_token,
-            seed=config.seed,
-            initial_scale=config.loss.initial_scale,
-            initial_bias=config.loss.initial_bias,
-        ),
+        model,
         ranks=ranks,
         device=local_device(),
         run_log=run_log,
@@ -168,7 +173,7 @@ def evaluate(
         encoder.as_dual_encoder(),
         list(config.evaluation.tasks),
         list(signatures),
-        data=config.evaluation.data or None,
+        data=evaluation_data(config),
         ranks=ranks,
     )
     return {
@@ -176,6 +181,11 @@ def evaluate(
         for result in results
         for name, value in result["metrics"].items()
     }
+
+
+def evaluation_data(config: TrainConfig) -> Path | None:
+    """The folder of the pictures for tasks that need one."""
+    return Path(config.evaluation.data) if config.evaluation.data else None
 
 
 def opening_line(config: TrainConfig, dataset: Dataset, ranks: Ranks, first_step: int) -> str:

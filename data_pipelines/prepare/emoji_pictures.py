@@ -16,8 +16,8 @@ WEBP_QUALITY = 90
 
 def encoded_picture(path: Path) -> bytes:
     """The picture file (PNG, WebP, SVG) as WebP bytes; equal pictures give equal bytes."""
-    picture = _rendered(path) if path.suffix == ".svg" else Image.open(path)
-    flat = _on_white(picture.convert("RGBA"))
+    with _rendered(path) if path.suffix == ".svg" else Image.open(path) as picture:
+        flat = _on_white(picture.convert("RGBA"))
     buffer = io.BytesIO()
     flat.save(buffer, "WEBP", quality=WEBP_QUALITY, method=6)
     return buffer.getvalue()

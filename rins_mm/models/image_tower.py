@@ -44,8 +44,9 @@ class ImageTowerConfig:
     patch_dropout: float = 0.0
     """Share of patches left out in training (FLIP)."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Subtracted from the red, green and blue of pixels in [0, 1]; SigLIP uses 0.5 throughout."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    """Pixels in [0, 1] are normalised by these, per channel; SigLIP uses 0.5 throughout."""
+    """Then divides them; SigLIP uses 0.5 throughout."""
     recursion: RecursionConfig = field(default_factory=RecursionConfig)
     """How the blocks are repeated."""
 
@@ -142,10 +143,13 @@ def _convolutional_stem(channels: Sequence[int]) -> Any:
 def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
     """Replace the model's list of blocks by a stack that can repeat them."""
     blocks = getattr(backbone, "blocks", None)
-    if isinstance(blocks, nn.Sequential | nn.ModuleList):
+    # The `blocks` of convolutional models are stages of different widths, each a Sequential.
+    if isinstance(blocks, nn.Sequential | nn.ModuleList) and not any(
+        isinstance(block, nn.Sequential) for block in blocks
+    ):
         backbone.blocks = RecursiveStack(list(blocks), config.recursion.signature)
     elif config.recursion != RecursionConfig():
         raise UserError(
-            f"the timm model {config.name!r} keeps no list of blocks, so that the signature "
+            f"the timm model {config.name!r} keeps no list of equal blocks, so that the signature "
             f"{config.recursion.signature!r} cannot repeat them; use AB or a ViT"
         )

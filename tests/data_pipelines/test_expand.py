@@ -142,7 +142,7 @@ def test_the_pack_is_small_and_names_its_licences():
         assert words in notice
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_pack(tmp_path):
     """Forty emoji that nobody drew, in two styles."""
     concepts = {

@@ -1,18 +1,15 @@
 import io
-import os
 import subprocess
 import sys
 import tarfile
 import time
 
-import numpy as np
 import pytest
 import webdataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from data_pipelines import index as index_module
 from data_pipelines.errors import UserError
 from data_pipelines.index import main, read_or_build_index
 
@@ -210,120 +207,6 @@ def test_a_shard_without_samples_says_what_was_found_and_expected(tmp_path, cont
 def test_a_missing_shard_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"a\.tar cannot be read"):
         read_or_build_index(tmp_path / "a.tar")
-
-
-def test_the_second_reading_takes_the_kept_index(tmp_path, monkeypatch):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    first = read_or_build_index(shard)
-    assert (tmp_path / "a.tar.index.npz").exists()
-    monkeypatch.delattr(index_module, "_build")
-    second = read_or_build_index(shard)
-    assert contents(shard, second) == contents(shard, first)
-    assert {**vars(first), "key_bytes": 0, "key_ends": 0, "offsets": 0, "sizes": 0} == {
-        **vars(second), "key_bytes": 0, "key_ends": 0, "offsets": 0, "sizes": 0
-    }  # fmt: skip
-
-
-def test_a_shard_that_was_only_touched_keeps_its_index(tmp_path, monkeypatch, capsys):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    read_or_build_index(shard)
-    os.utime(shard, ns=(1, 1))
-    monkeypatch.delattr(index_module, "_build")
-    assert read_or_build_index(shard).mtime_ns == 1
-    monkeypatch.delattr(index_module, "hashlib")
-    assert read_or_build_index(shard).num_samples == 3
-    assert capsys.readouterr().err == ""
-
-
-def test_a_shard_that_changed_is_indexed_again_with_a_notice(tmp_path, capsys):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    old = read_or_build_index(shard)
-    shard.write_bytes(tar_bytes(files_of({"new": SAMPLES["000"]})))
-    new = read_or_build_index(shard)
-    assert (old.num_samples, new.num_samples, new.key(0)) == (3, 1, "new")
-    assert "a.tar has changed: indexing it again" in capsys.readouterr().err
-
-
-@settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=1000
-)
-@given(st.integers(0, 4000), st.binary(min_size=1, max_size=30), st.booleans())
-def test_a_damaged_index_is_never_a_crash_and_never_leaves_the_shard(tmp_path, at, content, cut):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    read_or_build_index(shard)
-    sidecar = tmp_path / "a.tar.index.npz"
-    data = sidecar.read_bytes()
-    sidecar.write_bytes(data[:at] if cut else data[:at] + content + data[at + len(content) :])
-    index = read_or_build_index(shard)
-    size = shard.stat().st_size
-    for row in range(index.num_samples):
-        assert all(0 <= at <= at + length <= size for at, length in index.parts(row).values())
-
-
-def crafted(tmp_path, **changes):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    read_or_build_index(shard)
-    sidecar = tmp_path / "a.tar.index.npz"
-    with np.load(sidecar) as kept:
-        arrays = {name: kept[name] for name in kept.files}
-    np.savez(sidecar, **{**arrays, **changes})
-    return shard
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"offsets": np.full((2, 3), 2**62)},
-        {"offsets": np.full((2, 3), -1)},
-        {"sizes": np.full((2, 3), 2**63 - 1)},
-        {"key_ends": np.array([2, 1, 9])},
-        {"key_ends": np.array([[3, 6, 9]])},
-        {"part_types": np.array(["jpg", "pkl"])},
-        {"offsets": np.zeros((2, 3), dtype=np.float64)},
-        {"format_version": np.array(99)},
-        {"skipped_causes": np.zeros(1 << 18)},
-    ],
-)
-def test_an_index_that_lies_is_as_good_as_none(tmp_path, changes):
-    shard = crafted(tmp_path, **changes)
-    assert contents(shard, read_or_build_index(shard)) == list(SAMPLES.items())
-
-
-class Canary:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_pickle_in_an_index_is_never_opened(tmp_path):
-    canary = tmp_path / "canary"
-    shard = crafted(tmp_path, sha256=np.array([Canary(canary)], dtype=object))
-    assert read_or_build_index(shard).num_samples == 3
-    assert not canary.exists()
-
-
-def test_where_the_folder_cannot_be_written_the_index_goes_to_the_cache(
-    tmp_path, cache, monkeypatch, capsys
-):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    # Stands in for a read-only folder: the administrator, as whom tests may run, can write to those.
-    (tmp_path / "a.tar.index.npz").mkdir()
-    read_or_build_index(shard)
-    assert [path.name[16:] for path in (cache / "indexes").iterdir()] == ["-a.tar.index.npz"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "a.tar.index.npz", "cache"]
-    monkeypatch.delattr(index_module, "_build")
-    assert read_or_build_index(shard).num_samples == 3
-    assert "cannot be kept" not in capsys.readouterr().err
-
-
-def test_where_no_place_can_be_written_a_line_says_so_and_work_goes_on(tmp_path, cache, capsys):
-    shard = shard_of(tmp_path, files_of(SAMPLES))
-    (tmp_path / "a.tar.index.npz").mkdir()
-    cache.write_bytes(b"a file where the folder should be")
-    assert read_or_build_index(shard).num_samples == 3
-    assert "cannot be kept" in capsys.readouterr().err
 
 
 def test_the_index_of_a_sample_takes_less_than_a_hundred_bytes(tmp_path):

@@ -1,73 +1,18 @@
-import io
 import itertools
-import json
 import multiprocessing
-import os
-import subprocess
-import sys
-import threading
-import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
-from PIL import Image
 
-from data_pipelines import rows
 from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError
 from data_pipelines.loader import DataConfig, train_batches
-from data_pipelines.manifest import open_dataset
 from data_pipelines.samples import decoded_sample, sample_name
-from data_pipelines.shard_writer import write_shard
-from data_pipelines.tokenizers import SentencePieceTokenizer
 
 NUM_SAMPLES = 25
-WORDS = ["red", "green", "blue", "cat", "dog", "sun"]
-CONFIG = DataConfig(
-    captions=CaptionConfig(kind="label_keywords", num_keywords=3),
-    positives=("caption", "positive_key"),
-    block_size=10,
-)
-
-
-def webp(number, size=8):
-    stream = io.BytesIO()
-    Image.new("RGB", (size, size), (number, 255 - number, 7)).save(stream, "WEBP", lossless=True)
-    return stream.getvalue()
-
-
-def sample(number, **changes):
-    record = {"label": WORDS[number % 3], "keywords": WORDS, "positive_key": f"p{number // 2}"}
-    return f"{number:03d}", {"webp": webp(number), "json": json.dumps(record).encode(), **changes}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    stream = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(WORDS * 50),
-        model_writer=stream,
-        vocab_size=40,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return SentencePieceTokenizer(
-        stream.getvalue(), canonicalize="lower_no_punctuation", context_length=16
-    )
-
-
-def dataset_in(folder, samples, per_shard=7):
-    for number, start in enumerate(range(0, len(samples), per_shard)):
-        write_shard(folder / f"{number}.tar", samples[start : start + per_shard])
-    return open_dataset([f"{folder}/*.tar"])
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return dataset_in(tmp_path_factory.mktemp("shards"), [sample(n) for n in range(NUM_SAMPLES)])
 
 
 def batches_of(config, dataset, tokenizer, **changes):
@@ -116,24 +61,24 @@ def global_batches(config, dataset, tokenizer, world_size, **changes):
 
 
 @pytest.fixture(scope="module")
-def reference(dataset, tokenizer):
-    return global_batches(CONFIG, dataset, tokenizer, world_size=1, num_steps=8)
+def reference(config, dataset, tokenizer):
+    return global_batches(config, dataset, tokenizer, world_size=1, num_steps=8)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_global_batches_know_neither_world_size_nor_workers_nor_where_a_run_began(
-    dataset, tokenizer, reference, world_size, num_workers
+    config, dataset, tokenizer, reference, world_size, num_workers
 ):
-    config = DataConfig(**{**vars(CONFIG), "num_workers": num_workers})
+    config = replace(config, num_workers=num_workers)
     found = global_batches(config, dataset, tokenizer, world_size, start_step=2, num_steps=5)
     assert found == reference[2:7]
 
 
 def test_worker_processes_give_the_same_batches_and_leave_nothing_behind(
-    dataset, tokenizer, reference
+    config, dataset, tokenizer, reference
 ):
-    config = DataConfig(**{**vars(CONFIG), "num_workers": 2})
+    config = replace(config, num_workers=2)
     state = torch.random.get_rng_state()
     iterator = batches_of(config, dataset, tokenizer, num_steps=1000)
     found = [rows_of(batch) for batch in itertools.islice(iterator, 8)]
@@ -175,8 +120,10 @@ def test_pairs_that_share_a_caption_or_a_positive_key_belong_together(dataset, t
         assert torch.equal(keys[:, None] == keys, value[:, None] == value)
 
 
-def test_a_sample_without_positive_key_is_only_its_own_positive(tmp_path, tokenizer):
-    samples = [("a", {"webp": webp(1), "txt": b"cat"}), ("b", {"webp": webp(2), "txt": b"cat"})]
+def test_a_sample_without_positive_key_is_only_its_own_positive(
+    tmp_path, dataset_in, sample_of, tokenizer
+):
+    samples = [sample_of(1, json=b"{}", txt=b"cat"), sample_of(2, json=b"{}", txt=b"cat")]
     dataset = dataset_in(tmp_path, samples)
     config = DataConfig(positives=("positive_key",))
     (batch,) = batches_of(config, dataset, tokenizer, batch_size=2, num_steps=1)
@@ -184,9 +131,11 @@ def test_a_sample_without_positive_key_is_only_its_own_positive(tmp_path, tokeni
     assert len(set(batch.image_keys[:, 1].tolist())) == 2
 
 
-def test_bad_samples_are_holes_that_are_counted_and_shift_nothing(tmp_path, dataset, tokenizer):
+def test_bad_samples_are_holes_that_are_counted_and_shift_nothing(
+    tmp_path, config, dataset, dataset_in, sample_of, tokenizer
+):
     broken = {3: {"webp": b"<html>"}, 8: {"json": b"{"}, 9: {"json": b"\xff"}, 20: {"webp": b""}}
-    samples = [sample(n, **broken.get(n, {})) for n in range(NUM_SAMPLES)]
+    samples = [sample_of(n, **broken.get(n, {})) for n in range(NUM_SAMPLES)]
     damaged = dataset_in(tmp_path, samples)
     expected = {
         "0.tar": {"not a picture"},
@@ -195,10 +144,10 @@ def test_bad_samples_are_holes_that_are_counted_and_shift_nothing(tmp_path, data
     }
     for num_workers in (0, 2):
         counts = BadSampleCounts()
-        config = DataConfig(**{**vars(CONFIG), "num_workers": num_workers})
         settings = {"batch_size": NUM_SAMPLES, "num_steps": 2}
-        (batch, _) = batches_of(config, damaged, tokenizer, bad_samples=counts, **settings)
-        (whole, _) = batches_of(CONFIG, dataset, tokenizer, **settings)
+        there = replace(config, num_workers=num_workers)
+        (batch, _) = batches_of(there, damaged, tokenizer, bad_samples=counts, **settings)
+        (whole, _) = batches_of(config, dataset, tokenizer, **settings)
         holes = {int(name.split(":")[1]) for name, *rest in rows_of(batch) if not rest[0]}
         assert holes == set(broken)
         for row, whole_row in zip(rows_of(batch), rows_of(whole), strict=True):
@@ -213,110 +162,36 @@ def test_bad_samples_are_holes_that_are_counted_and_shift_nothing(tmp_path, data
         } == counts.by_shard_and_cause.keys()
 
 
-def test_too_many_bad_samples_end_the_run_with_the_worst_shards(tmp_path, tokenizer):
-    samples = [sample(n, **({"webp": b"x"} if n in (1, 2, 9) else {})) for n in range(14)]
+def test_too_many_bad_samples_end_the_run_with_the_worst_shards(
+    tmp_path, config, dataset_in, sample_of, tokenizer
+):
+    samples = [sample_of(n, **({"webp": b"x"} if n in (1, 2, 9) else {})) for n in range(14)]
     dataset = dataset_in(tmp_path, samples)
-    iterator = batches_of(CONFIG, dataset, tokenizer, batch_size=100, num_steps=20)
+    iterator = batches_of(config, dataset, tokenizer, batch_size=100, num_steps=20)
     assert len(list(itertools.islice(iterator, 9))) == 9
     worst = r"more than max_bad_fraction=0.01; worst: 0.tar: 143 x not a picture; 1.tar: 71 x not"
     with pytest.raises(UserError, match=worst):
         next(iterator)
-    tolerant = DataConfig(**{**vars(CONFIG), "max_bad_fraction": 0.3})
+    tolerant = replace(config, max_bad_fraction=0.3)
     assert len(list(batches_of(tolerant, dataset, tokenizer, batch_size=100, num_steps=12))) == 12
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_shard_that_vanishes_ends_the_run_with_one_line(tmp_path, tokenizer, num_workers):
-    dataset = dataset_in(tmp_path, [sample(n) for n in range(7)])
+def test_a_shard_that_vanishes_ends_the_run_with_one_line(
+    tmp_path, dataset_in, sample_of, tokenizer, num_workers
+):
+    dataset = dataset_in(tmp_path, [sample_of(n) for n in range(7)])
     (tmp_path / "0.tar").unlink()
     config = DataConfig(num_workers=num_workers)
     with pytest.raises(UserError, match=r"^shard .*0.tar has vanished since .*$"):
         next(batches_of(config, dataset, tokenizer))
 
 
-def test_a_defect_in_the_thread_arrives_at_the_consumer(dataset, tokenizer, monkeypatch):
-    monkeypatch.setattr(rows, "resize_picture", lambda pixels, size: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        next(batches_of(CONFIG, dataset, tokenizer))
-
-
-def batch_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
-
-
-def test_batches_are_made_ahead_and_closing_ends_the_thread_at_once(
-    dataset, tokenizer, monkeypatch
+def test_pictures_of_other_sizes_are_squeezed_to_the_square(
+    tmp_path, config, dataset_in, sample_of, tokenizer
 ):
-    made = []
-    original = rows.BatchMaker.make
-    monkeypatch.setattr(
-        rows.BatchMaker,
-        "make",
-        lambda self, step, check: made.append(step) or original(self, step, check),
-    )
-    config = DataConfig(**{**vars(CONFIG), "prefetch_batches": 3})
-    iterator = batches_of(config, dataset, tokenizer, num_steps=1000)
-    assert batch_threads() == []
-    next(iterator)
-    deadline = time.monotonic() + 5
-    while len(made) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    # One handed out, three waiting, one in the hand of the thread.
-    assert made == [0, 1, 2, 3, 4]
-    begin = time.monotonic()
-    iterator.close()
-    assert time.monotonic() - begin < 0.5
-    assert batch_threads() == []
-
-
-def test_closing_does_not_wait_for_a_slow_batch(dataset, tokenizer, monkeypatch):
-    original = rows.decoded_sample
-    calls = itertools.count()
-
-    def slow_from_the_second_batch_on(*arguments):
-        if next(calls) >= 8:
-            time.sleep(0.2)
-        return original(*arguments)
-
-    monkeypatch.setattr(rows, "decoded_sample", slow_from_the_second_batch_on)
-    iterator = batches_of(CONFIG, dataset, tokenizer)
-    next(iterator)
-    begin = time.monotonic()
-    iterator.close()
-    assert time.monotonic() - begin < 0.8
-
-
-@pytest.mark.parametrize("ending", ["pass", "1 / 0", "import sys; sys.exit(0)"])
-def test_an_iterator_left_open_does_not_hold_the_interpreter(dataset, tokenizer, tmp_path, ending):
-    tokenizer.save(tmp_path)
-    code = f"""
-from pathlib import Path
-from data_pipelines.loader import DataConfig, train_batches
-from data_pipelines.captions import CaptionConfig
-from data_pipelines.manifest import open_dataset
-from data_pipelines.tokenizers import load_tokenizer
-config = DataConfig(captions=CaptionConfig(kind="label"))
-dataset = open_dataset([{str(dataset.shards[0].path)!r}])
-batches = train_batches(
-    config, dataset, load_tokenizer(Path({str(tmp_path)!r})), image_size=8, batch_size=7,
-    seed=0, start_step=0, num_steps=10**9, rank=0, world_size=1,
-)
-next(batches)
-print("first batch", flush=True)
-{ending}
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=30, text=True, env=environment
-    )
-    assert done.stdout == "first batch\n"
-    assert done.returncode == (ending == "1 / 0")
-
-
-def test_pictures_of_other_sizes_are_squeezed_to_the_square(tmp_path, tokenizer):
-    dataset = dataset_in(tmp_path, [sample(n, webp=webp(n, size=20)) for n in range(4)])
-    (batch,) = batches_of(CONFIG, dataset, tokenizer, batch_size=4, num_steps=1)
+    dataset = dataset_in(tmp_path, [sample_of(n, size=20) for n in range(4)])
+    (batch,) = batches_of(config, dataset, tokenizer, batch_size=4, num_steps=1)
     assert batch.images.shape == (4, 3, 8, 8)
     for name, image in zip(batch.sample_keys, batch.images, strict=True):
         number = int(name.split(":")[1])

@@ -40,5 +40,5 @@ def config() -> TrainConfig:
             max_rotation_degrees=10.0, min_scale=0.9, max_scale=1.1, max_shift=0.05, brightness=0.2
         ),
         optimizer=OptimizerConfig(peak_learning_rate=1e-3, weight_decay=0.05),
-        schedule=ScheduleConfig(shape="cosine", warmup_samples=64),
+        schedule=ScheduleConfig(shape="cosine"),
     )

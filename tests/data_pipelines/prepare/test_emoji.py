@@ -52,7 +52,7 @@ def write_all(folder, files):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-@pytest.fixture()
+@pytest.fixture
 def packages(tmp_path):
     """A handful of emoji laid out like the five packages."""
     cook_dark = {"hexcode": "1F9D1-1F3FF-200D-1F373", "label": "cook: dark skin tone"}

@@ -24,14 +24,16 @@ def picture(colour, form="PNG"):
     return buffer.getvalue()
 
 
-@pytest.fixture()
+@pytest.fixture
 def pictures(tmp_path):
     folder = tmp_path / "pictures"
     (folder / "sub").mkdir(parents=True)
     (folder / "red.png").write_bytes(picture("red"))
     (folder / "sub" / "blue.jpeg").write_bytes(picture("blue", "JPEG"))
     (folder / "sub" / "green.jpg").write_bytes(picture("green", "WEBP"))
-    (folder / "cut.png").write_bytes(picture("black")[:50])
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:1500])
     (folder / "old.bmp").write_bytes(picture("white", "BMP"))
     (folder / "extra.png").write_bytes(picture("grey"))
     return folder
@@ -87,7 +89,9 @@ def test_good_rows_become_samples_and_bad_rows_are_listed_by_cause(pictures, tmp
         "blue",
         "grün",
     ]
-    rejected = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").open()]
+    rejected = [
+        json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()
+    ]
     causes = [cause for _, cause in BAD] + ["bad json line"]
     assert [row["cause"] for row in rejected] == causes
     assert [row["row"] for row in rejected] == list(range(5, 16))
@@ -161,7 +165,7 @@ def test_columns_can_have_any_names(pictures, tmp_path):
 def test_directories_are_classes_and_underscores_are_spaces(tmp_path):
     for name in ("golden_retriever", "cat"):
         (tmp_path / "pictures" / name / "deep").mkdir(parents=True)
-        (tmp_path / "pictures" / name / "deep" / "1.png").write_bytes(picture(name and "red"))
+        (tmp_path / "pictures" / name / "deep" / "1.png").write_bytes(picture("red"))
         (tmp_path / "pictures" / name / "2.gif").write_bytes(picture("red", "GIF"))
         (tmp_path / "pictures" / name / "notes.txt").write_text("not a picture")
     (tmp_path / "pictures" / "loose.png").write_bytes(picture("red"))

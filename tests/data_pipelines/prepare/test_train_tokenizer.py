@@ -12,7 +12,7 @@ from data_pipelines.tokenizers import SentencePieceTokenizer, read_model
 WORDS = ["red apple", "green pear", "blue plum", "yellow banana", "purple grape", "brown nut"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def shard(tmp_path):
     samples = []
     for number in range(60):
