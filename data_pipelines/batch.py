@@ -4,6 +4,7 @@ Axes: B slots of this rank, T tokens of all its captions, K key columns.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int32, Int64, UInt8
@@ -35,7 +36,7 @@ class ImageTextBatch:
 
     def to(self, device: torch.device) -> "ImageTextBatch":
         """The same batch with its tensors on `device`."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in vars(self).items()
         }

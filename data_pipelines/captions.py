@@ -18,6 +18,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
+    """How the caption of a sample is chosen."""
+
     kind: Literal["text", "label", "label_keywords", "json_field"] = "text"
     """Where captions come from: the txt part; the json's label; its label and a few of its
     keywords, drawn anew in every epoch; or any field of the json, a string or a list of which one

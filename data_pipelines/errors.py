@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The operating system's errors for a full disk, an exceeded quota, and a limit on the size of files."""
 

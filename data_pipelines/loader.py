@@ -20,6 +20,8 @@ from data_pipelines.tokenizers import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
+    """Which samples are trained on, and how batches of them are made."""
+
     shards: tuple[str, ...] = ("emoji:train",)
     """Paths, globs, ranges such as x-{000..013}.tar, or a split of a pack."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def write_results(
         "results": [dict(result) for result in results],
     }
     # A metric that is not a number would not be JSON; it must fail here, not in the reader's hands.
-    _write_whole(path, json.dumps(document, indent=2, allow_nan=False) + "\n", overwrite)
+    write_whole(path, json.dumps(document, indent=2, allow_nan=False) + "\n", overwrite=overwrite)
 
 
 def write_page(
@@ -72,10 +71,11 @@ def write_page(
     overwrite: bool = False,
 ) -> None:
     """Write `results_page` whole or not at all. Raises UserError where the file exists already."""
-    _write_whole(path, results_page(results, provenance), overwrite)
+    write_whole(path, results_page(results, provenance), overwrite=overwrite)
 
 
-def _write_whole(path: Path, text: str, overwrite: bool) -> None:
+def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a file whole or not at all. Raises UserError where it exists already."""
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already; give --overwrite to replace it, or another path")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,17 +115,31 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
 def results_page(results: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
     """An HTML page with a chart and a table for each task. It loads nothing, runs no script."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    template = page_templates().get_template("page.html.jinja")
+    return template.render(page_values(results, provenance))
+
+
+def page_templates(*others: jinja2.BaseLoader) -> jinja2.Environment:
+    """The templates of this package, and of others that extend them; every value is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("eval", ""), *others]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = files("eval").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    tasks = [_task_view(_of_task(results, name)) for name in _task_names(results)]
-    return environment.from_string(template).render(
-        tasks=tasks,
-        models=sorted({(result["model"], result["encoder_fingerprint"]) for result in results}),
-        provenance=[(str(key), _one_line(value)) for key, value in provenance.items()],
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
+
+
+def page_values(
+    results: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `page.html.jinja` shows of the results."""
+    return {
+        "tasks": [_task_view(_of_task(results, name)) for name in _task_names(results)],
+        "models": sorted({(result["model"], result["encoder_fingerprint"]) for result in results}),
+        "provenance": [(str(key), _one_line(value)) for key, value in provenance.items()],
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
 
 
 def _task_names(results: Sequence[Mapping[str, Any]]) -> list[str]:

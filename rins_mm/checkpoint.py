@@ -61,19 +61,30 @@ def save_checkpoint(
         save_tensors(weights(model), partial / "model.safetensors")
         if average is not None:
             save_tensors(weights(average), partial / "average.safetensors")
-        save_tensors(_optimizer_tensors(optimizer, model), partial / "optimizer.safetensors")
+        tensors, numbers = _optimizer_state(optimizer, model)
+        save_tensors(tensors, partial / "optimizer.safetensors")
+        _write_json(partial / "optimizer.json", numbers)
         _write_json(partial / "state.json", dict(state))
         write_manifest(partial, {"step": step})
         # A run that was resumed from an older checkpoint may meet its own former self here.
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         os.rename(partial, final)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync(final.parent)
     for old in complete_steps(run_dir)[:-keep]:
-        shutil.rmtree(run_dir / "checkpoints" / f"step-{old:08d}")
+        _remove(run_dir / "checkpoints" / f"step-{old:08d}")
     return final
+
+
+def _remove(folder: Path) -> None:
+    """Take a checkpoint away, if it is there; cut off half-way, it no longer bears a checkpoint's name."""
+    doomed = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -142,7 +153,7 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
 def complete_steps(run_dir: Path) -> list[int]:
     """Steps of the checkpoints that were written to their end, oldest first."""
     folders = (run_dir / "checkpoints").glob("step-*")
-    return sorted(int(f.name[5:]) for f in folders if re.fullmatch(r"step-\d{8}", f.name))
+    return sorted(int(f.name[5:]) for f in folders if re.fullmatch(r"step-\d{8,}", f.name))
 
 
 def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
@@ -187,31 +198,32 @@ def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, checkpoint: Checkpoint
 ) -> None:
     """Put the optimizer's moments and counts back as they were saved."""
-    tensors = read_tensors(checkpoint.folder / "optimizer.safetensors")
-    by_parameter: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    parameters = dict(model.named_parameters())
+    for name, tensor in read_tensors(checkpoint.folder / "optimizer.safetensors").items():
         parameter_name, _, key = name.rpartition("/")
-        by_parameter.setdefault(parameter_name, {})[key] = tensor
-    for name, parameter in model.named_parameters():
-        if name in by_parameter:
-            optimizer.state[parameter] = {
-                # A fused AdamW wants its step counts beside the parameters.
-                key: tensor.to(parameter.device)
-                for key, tensor in by_parameter[name].items()
-            }
+        parameter = parameters[parameter_name]
+        # A fused AdamW wants its step counts beside the parameters.
+        optimizer.state[parameter][key] = tensor.to(parameter.device)
+    numbers = json.loads((checkpoint.folder / "optimizer.json").read_text())
+    for name, number in numbers.items():
+        parameter_name, _, key = name.rpartition("/")
+        optimizer.state[parameters[parameter_name]][key] = number
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    tensors = {}
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, model: nn.Module
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The moments, and what some of timm's optimizers count as plain numbers."""
+    tensors, numbers = {}, {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
-            elif isinstance(value, int | float):
-                tensors[f"{name}/{key}"] = torch.tensor(float(value))
-            elif value is not None:
+            elif value is None or isinstance(value, int | float):
+                numbers[f"{name}/{key}"] = value
+            else:
                 raise TypeError(f"optimizer state {key} of {name} is a {type(value)}, not a tensor")
-    return tensors
+    return tensors, numbers
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

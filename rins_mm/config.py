@@ -122,6 +122,8 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         "log_every": (config.log_every, 1),
         "num_threads": (config.num_threads, 1),
         "data.num_workers": (config.data.num_workers, 0),
+        "data.prefetch_batches": (config.data.prefetch_batches, 1),
+        "data.block_size": (config.data.block_size, 1),
     }
     for name, (value, least) in at_least.items():
         if value < least:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from eval.ranks import Ranks
 
-
 # torch 2.13 renamed these two; the old names warn.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor

@@ -63,13 +63,13 @@ def main(argv: list[str]) -> None:
     out = output_file(command)
     recorded = recorded_evaluation(command.run)
     tasks = command.tasks or recorded.tasks
-    if not tasks:
-        raise UserError(
-            f"{command.run} records no tasks; name some with --tasks, such as {' '.join(TASKS)}"
-        )
     torch.set_num_threads(command.num_threads)
     with process_group(command.timeout_seconds) as ranks:
         encoder = load_encoder(command.run, device=str(local_device()))
+        if not tasks:
+            raise UserError(
+                f"{command.run} records no tasks; name some with --tasks, such as {' '.join(TASKS)}"
+            )
         data = command.data or (Path(recorded.data) if recorded.data else None)
         results = run_suite(
             encoder.as_dual_encoder(),
@@ -105,9 +105,10 @@ def output_file(command: EvaluateCommand) -> Path:
 
 def recorded_evaluation(run: Path) -> EvaluationConfig:
     """What the run measured while it trained; nothing for an export, which does not say."""
-    for folder in (run, run.resolve().parent.parent):
-        if (folder / "config.json").is_file() and not (run / "encoder.json").is_file():
-            return read_config(folder / "config.json").evaluation
+    of_checkpoint = (run / "state.json").is_file()
+    record = (run.resolve().parent.parent if of_checkpoint else run) / "config.json"
+    if record.is_file() and not (run / "encoder.json").is_file():
+        return read_config(record).evaluation
     return EvaluationConfig()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 
@@ -15,6 +15,12 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from data_pipelines.errors import UserError
 
 KERNELS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+UNFIT = ("adahessian", "adan", "kron", "lamb")
+"""Parts of the names of timm's optimizers that the trainer cannot drive or resume.
+
+They want second derivatives or a third beta, or keep state in lists or outside of the parameters.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,7 @@ class OptimizerConfig:
     """Gradients are scaled down to this norm; 0 leaves them."""
 
 
-def kernel_parameters(model: nn.Module) -> set[nn.Parameter]:
+def kernel_parameters(model: nn.Module) -> set[Tensor]:
     """The parameters that decay: kernels of linear and convolutional layers.
 
     Embeddings, positions, the probe of attention pooling, norms, biases, scale and bias do not
@@ -59,16 +65,22 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=config.epsilon, fused=True)
     check_optimizer_name(config.name)
-    return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=0.0, betas=betas)
+    try:
+        return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=0.0, betas=betas)
+    except (AssertionError, ImportError) as error:
+        raise UserError(
+            f"the optimizer {config.name!r} cannot be used here: {error}; choose adamw or adafactorbv"
+        ) from error
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse a name that neither torch nor timm knows."""
-    known = ["adamw", *list_optimizers()]
+    """Refuse a name that timm (which knows torch's) does not know, or that the trainer cannot drive."""
+    known = [name for name in list_optimizers() if not any(part in name for part in UNFIT)]
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3) or ["adamw"]
         raise UserError(
-            f"there is no optimizer named {name!r}; the nearest names are {', '.join(nearest)}"
+            f"there is no optimizer named {name!r} that can be used here; "
+            f"the nearest names are {', '.join(nearest)}"
         )
 
 

@@ -69,8 +69,8 @@ def main(argv: list[str]) -> None:
     check(command)
     if command.num_threads:
         torch.set_num_threads(command.num_threads)
-    gallery = open_gallery(command.pictures)
     encoder = load_encoder(command.folder, device=str(local_device()))
+    gallery = open_gallery(command.pictures)
     signature = encoder.signature if command.text_signature is None else command.text_signature
     found = search(
         encoder.as_dual_encoder(), gallery, command.query, signature=signature, top_k=command.top_k

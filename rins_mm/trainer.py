@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -171,7 +171,7 @@ class Trainer:
 
     def best_model(self) -> SigLIP:
         """The model to be evaluated: the averaged weights where an average is kept."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(SigLIP, self.average.module)
 
     def save(self, done: int) -> None:
         """Write a checkpoint, on the first rank: all ranks hold the same weights."""

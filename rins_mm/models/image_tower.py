@@ -54,6 +54,9 @@ class ImageTowerConfig:
 class ImageTower(nn.Module):
     """Pictures to vectors of the shared embedding (not yet of unit norm)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ImageTowerConfig) -> None:
         super().__init__()
         self.config = config
@@ -85,7 +88,7 @@ def set_fused_attention(model: nn.Module, *, fused: bool) -> None:
     """Choose timm's attention kernel: written-out products are over twice as fast in bf16 on a CPU."""
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = fused
+            setattr(module, "fused_attn", fused)  # noqa: B010  (an attribute that only timm's type knows)
 
 
 def _build_timm_model(config: ImageTowerConfig) -> Any:

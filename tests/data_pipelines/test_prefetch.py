@@ -117,6 +117,7 @@ def is_running(pid):
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pass", "time.sleep(100)"])
 def test_workers_end_with_their_trainer_even_when_it_is_killed(
     dataset, tokenizer, tmp_path, ending

@@ -34,11 +34,19 @@ def test_no_flag_of_ours_is_swallowed_by_torchrun(help_text: str) -> None:
     assert len(ours) > 60
     for flag in ours:
         behind = ["emoji", flag, "7"]
-        arguments = get_args_parser().parse_args(["--nproc-per-node", "2", "-m", "rins_mm.train", *behind])
+        arguments = get_args_parser().parse_args(
+            ["--nproc-per-node", "2", "-m", "rins_mm.train", *behind]
+        )
         assert arguments.training_script_args == behind, flag
         assert arguments.nproc_per_node == "2"
 
 
 def test_help_says_what_each_flag_means_and_in_which_units(help_text: str) -> None:
-    for words in ("Pairs per optimizer step", "in samples", "p_s", "Steps between checkpoints", "default: 256"):
+    for words in (
+        "Pairs per optimizer step",
+        "in samples",
+        "p_s",
+        "Steps between checkpoints",
+        "default: 256",
+    ):
         assert words in help_text

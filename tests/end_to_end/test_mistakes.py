@@ -10,7 +10,6 @@ from launching import TOY, Outcome, run, run_well
 
 from rins_mm import search, train
 
-
 RESNET = ["--image.name", "resnet18", "--image.patch-size", "None", "--image.width", "None"]
 RESNET += ["--image.depth", "None", "--image.num-heads", "None"]
 
@@ -41,16 +40,22 @@ def mistake(outcome: Outcome, *words: str) -> None:
         ([TOY, "--text.recursion.signature", "AXB"], ["'AXB'"]),
         ([TOY, "--text.recursion.skip-probability", "1.5"], ["1.5", "[0, 1]"]),
         ([TOY, "--text.num-heads", "3"], ["64", "3 heads"]),
-        ([TOY, "--image.name", "vit_basse_patch16_siglip_224"], ["vit_basse", "vit_base_patch16_siglip_224"]),
+        (
+            [TOY, "--image.name", "vit_basse_patch16_siglip_224"],
+            ["vit_basse", "vit_base_patch16_siglip_224"],
+        ),
         ([TOY, "--image.num-heads", "7"], ["num_heads", "7"]),
         (
             [TOY, *RESNET, "--image.recursion.signature", "AAB"],
-            ["resnet18", "AAB", "no list of blocks"],
+            ["resnet18", "AAB", "no list of equal blocks"],
         ),
         ([TOY, "--batch-size", "0"], ["batch_size", "0"]),
         ([TOY, "--optimizer.name", "adamv"], ["'adamv'", "adam"]),
         ([TOY, "--schedule.warmup-samples", "100000"], ["100000", "640 samples"]),
-        ([TOY, "--evaluation.tasks", "zero_shot:emoji-stile"], ["zero_shot:emoji-stile", "zero_shot:emoji-style"]),
+        (
+            [TOY, "--evaluation.tasks", "zero_shot:emoji-stile"],
+            ["zero_shot:emoji-stile", "zero_shot:emoji-style"],
+        ),
         ([TOY, "--evaluation.text-signatures", "A^B"], ["'A^B'"]),
         ([TOY, "--tokenizer.model-file", TOY], ["toy.py", "sentencepiece"]),
         ([TOY, "--tokenizer.model-file", "no.model"], ["no.model"]),
@@ -102,8 +107,15 @@ def train_with_small_files(argv: list[str]) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     argv = [TOY, "--run-dir", str(tmp_path / "run"), "--max-steps", "1"]
     # Warm: the index and the expanded pack are written before the limit falls.
-    run_well(train.main, [TOY, "--run-dir", str(tmp_path / "warm"), "--max-steps", "1"], tmp_path / "w")
-    mistake(run(train_with_small_files, argv, tmp_path)[0], "no space is left", "safetensors", "another disk")
+    run_well(
+        train.main, [TOY, "--run-dir", str(tmp_path / "warm"), "--max-steps", "1"], tmp_path / "w"
+    )
+    mistake(
+        run(train_with_small_files, argv, tmp_path)[0],
+        "no space is left",
+        "safetensors",
+        "another disk",
+    )
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
@@ -132,7 +144,9 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     argv = [str(tmp_path), "--pictures", "emoji:val", "--query", "x"]
-    mistake(run(search.main, argv, tmp_path / "logs")[0], str(tmp_path), "neither a run nor an export")
+    mistake(
+        run(search.main, argv, tmp_path / "logs")[0], str(tmp_path), "neither a run nor an export"
+    )
 
 
 def test_a_picture_folder_with_no_pictures(tmp_path: Path) -> None:

@@ -48,7 +48,12 @@ def test_one_two_and_three_ranks_give_the_same_losses_and_the_same_first_gradien
         run_dir = tmp_path / f"ranks-{world_size}"
         gradient = tmp_path / f"gradient-{world_size}.pt"
         argv = [str(gradient), TOY, "--run-dir", str(run_dir)]
-        run_well(train_and_keep_first_gradient, argv, tmp_path / f"logs-{world_size}", world_size=world_size)
+        run_well(
+            train_and_keep_first_gradient,
+            argv,
+            tmp_path / f"logs-{world_size}",
+            world_size=world_size,
+        )
         curves[world_size] = torch.tensor(losses(run_dir), dtype=torch.float64)
         gradients[world_size] = torch.load(gradient, weights_only=True).double()
     assert len(curves[1]) == 20
@@ -96,25 +101,47 @@ def wait_for(condition, launch: Launch, timeout: float = 120.0) -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_trains_and_a_kill_of_the_whole_group_is_resumed(tmp_path: Path, repository: Path) -> None:
+def test_torchrun_trains_and_a_kill_of_the_whole_group_is_resumed(
+    tmp_path: Path, repository: Path
+) -> None:
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "rins_mm.train"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "rins_mm.train",
+    ]
     settings = ["--run-dir", str(run_dir), "--max-steps", "40", "--checkpoint-every", "10"]
     with (tmp_path / "log.txt").open("w") as log:
         group = subprocess.Popen(
-            [*command, TOY, *settings], cwd=repository, stdout=log, stderr=log, start_new_session=True
+            [*command, TOY, *settings],
+            cwd=repository,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     deadline = time.monotonic() + 120
     while len(rows_so_far(run_dir)) < 12:
-        assert time.monotonic() < deadline and group.poll() is None, (tmp_path / "log.txt").read_text()
+        assert time.monotonic() < deadline and group.poll() is None, (
+            tmp_path / "log.txt"
+        ).read_text()
         time.sleep(0.002)
     # torchrun starts its workers in sessions of their own: it is killed, then they are.
-    workers = subprocess.run(["pgrep", "-P", str(group.pid)], capture_output=True, text=True).stdout.split()
+    workers = subprocess.run(
+        ["pgrep", "-P", str(group.pid)], capture_output=True, text=True
+    ).stdout.split()
     for process in (group.pid, *map(int, workers)):
         os.kill(process, signal.SIGKILL)
     group.wait()
     done = subprocess.run(
-        [*command, TOY, *settings, "--resume"], cwd=repository, capture_output=True, text=True, timeout=120
+        [*command, TOY, *settings, "--resume"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "resuming after step" in done.stderr
@@ -126,7 +153,9 @@ def test_a_run_folder_is_enough(tmp_path: Path) -> None:
     run_well(train.main, [TOY, "--run-dir", str(run_dir), "--max-steps", "3"], tmp_path / "logs")
     rows = read_rows(run_dir / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert {"loss", "samples_seen", "samples_per_second", "learning_rate", "text_calls"} <= rows[0].keys()
+    assert {"loss", "samples_seen", "samples_per_second", "learning_rate", "text_calls"} <= rows[
+        0
+    ].keys()
     environment = json.loads((run_dir / "environment.json").read_text())
     assert environment["world_size"] == 1 and environment["packages"]["torch"] == torch.__version__
     assert "rins_mm.train" in (run_dir / "command.txt").read_text()
@@ -200,8 +229,23 @@ def test_sixteen_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
         for index in range(0, 640, 40):
             sample = read_sample(dataset, index)
             writer.write({"__key__": sample.key, **sample.parts})
-    argv = [TOY, "--run-dir", str(tmp_path / "run"), "--data.shards", str(shard), "--batch-size", "16"]
-    argv += ["--max-steps", "150", "--optimizer.peak-learning-rate", "2e-3", "--loss.initial-bias", "-3"]
+    argv = [
+        TOY,
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--data.shards",
+        str(shard),
+        "--batch-size",
+        "16",
+    ]
+    argv += [
+        "--max-steps",
+        "150",
+        "--optimizer.peak-learning-rate",
+        "2e-3",
+        "--loss.initial-bias",
+        "-3",
+    ]
     argv += ["--data.captions.kind", "label"]
     run_well(train.main, argv, tmp_path / "logs")
     curve = losses(tmp_path / "run")

@@ -20,7 +20,9 @@ TOY = str(Path(__file__).with_name("toy.py"))
 @functools.cache
 def _server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rins_mm.train", "rins_mm.evaluate", "rins_mm.search", "launching"])
+    context.set_forkserver_preload(
+        ["rins_mm.train", "rins_mm.evaluate", "rins_mm.search", "launching"]
+    )
     return context
 
 
@@ -36,13 +38,17 @@ class Outcome:
 class Launch:
     """The ranks of one command."""
 
-    def __init__(self, main: Callable[[list[str]], None], argv: Sequence[str], folder: Path, world_size: int) -> None:
+    def __init__(
+        self, main: Callable[[list[str]], None], argv: Sequence[str], folder: Path, world_size: int
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.logs = [folder / f"rank-{rank}.txt" for rank in range(world_size)]
         self.started = time.monotonic()
         port = _free_port()
         self.processes = [
-            _server().Process(target=_run_rank, args=(main, list(argv), rank, world_size, port, str(log)))
+            _server().Process(
+                target=_run_rank, args=(main, list(argv), rank, world_size, port, str(log))
+            )
             for rank, log in enumerate(self.logs)
         ]
         for process in self.processes:
@@ -96,7 +102,12 @@ def run_well(
 
 
 def _run_rank(
-    main: Callable[[list[str]], None], argv: list[str], rank: int, world_size: int, port: int, log: str
+    main: Callable[[list[str]], None],
+    argv: list[str],
+    rank: int,
+    world_size: int,
+    port: int,
+    log: str,
 ) -> None:
     # Imported here: the parent of all ranks must have no process group and no threads.
     from data_pipelines.errors import run_command

@@ -1,0 +1,144 @@
+"""One page about a run:  python -m rins_mm.report RUN --out report.html
+
+Training curves from metrics.jsonl, and the tables and depth dials of eval.json where there is one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import tyro
+
+from data_pipelines.errors import UserError, run_command
+from eval.report import page_templates, page_values, write_whole
+from rins_mm.config import TrainConfig, read_config
+from rins_mm.run_log import read_rows
+
+WIDTH, HEIGHT = 460, 220
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 30
+MAX_POINTS = 400
+
+CURVES = {
+    "loss": "loss",
+    "samples_per_second": "samples per second",
+    "gradient_norm": "gradient norm before clipping",
+    "logit_scale": "scale of the logits",
+}
+"""The columns of metrics.jsonl that are drawn, and their titles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Write one self-contained HTML page about a run."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    out: Path
+    """HTML file to write; it is replaced if it exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A curve in the units of its drawing, whose origin is its upper left corner."""
+
+    title: str
+    last: str
+    path: str
+    rows: list[tuple[float, str]]
+    columns: list[tuple[float, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+
+
+def draw_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve:
+    """The curve through (samples seen, value); long runs are thinned to the means of neighbours."""
+    group = -(-len(points) // MAX_POINTS)
+    groups = [points[start : start + group] for start in range(0, len(points), group)]
+    means = [tuple(sum(axis) / len(axis) for axis in zip(*some, strict=True)) for some in groups]
+    values = [value for _, value in means]
+    low, high = min(values), max(values)
+    low = min(0.0, low) if low < 0.5 * high else low
+    spread = (high - low) or 1.0
+    most = points[-1][0]
+
+    def across(samples: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * samples / most, 1)
+
+    def height_of(value: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / spread), 1)
+
+    return Curve(
+        title=title,
+        last=f"{values[-1]:.4g}",
+        path=" ".join(f"{across(samples)},{height_of(value)}" for samples, value in means),
+        rows=[
+            (height_of(low + spread * part), f"{low + spread * part:.3g}")
+            for part in (0, 0.25, 0.5, 0.75, 1)
+        ],
+        columns=[(across(most * part), short_number(most * part)) for part in (0.25, 0.5, 0.75)],
+    )
+
+
+def short_number(number: float) -> str:
+    """12.3k, 4.5M: for axes."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page shows of the training."""
+    steps = [row for row in rows if "loss" in row]
+    if not steps:
+        raise UserError(f"the run {name} has no rows in metrics.jsonl yet; train it further")
+    depths = Counter(row["text_calls"] for row in steps)
+    shares = ", ".join(
+        f"{calls} {count / len(steps):.0%}" for calls, count in sorted(depths.items())
+    )
+    return {
+        "name": name,
+        "summary": (
+            f"{steps[-1]['step']:,} of {config.max_steps:,} steps of {config.batch_size:,} pairs · "
+            f"text {config.text.recursion.signature} with p_s {config.text.recursion.skip_probability} · "
+            f"image {config.image.recursion.signature} · {config.precision} · seed {config.seed}"
+        ),
+        "curves": [
+            draw_curve(title, [(row["samples_seen"], row[column]) for row in steps])
+            for column, title in CURVES.items()
+        ],
+        "depths": f"Text depths of the logged steps: {shares}.",
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Write the page and say where it is."""
+    command = tyro.cli(ReportCommand, args=argv, prog="python -m rins_mm.report")
+    if not (command.run / "metrics.jsonl").is_file():
+        raise UserError(
+            f"{command.run} is no run: it has no metrics.jsonl; name a folder that train has written"
+        )
+    config = read_config(command.run / "config.json")
+    evaluation: dict[str, Any] = {"results": [], "provenance": {}}
+    if (command.run / "eval.json").is_file():
+        evaluation = json.loads((command.run / "eval.json").read_text())
+    template = page_templates(jinja2.PackageLoader("rins_mm", "")).get_template("report.html.jinja")
+    page = template.render(
+        page_values(evaluation["results"], evaluation["provenance"]),
+        run=run_values(
+            command.run.resolve().name, config, read_rows(command.run / "metrics.jsonl")
+        ),
+    )
+    write_whole(command.out, page, overwrite=True)
+    print(f"wrote {command.out}")
+
+
+if __name__ == "__main__":
+    run_command(main)
