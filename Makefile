@@ -33,7 +33,7 @@ demo: .venv/.core
 	.venv/bin/python -m rins_mm.evaluate $(RUN) --tasks zero_shot:emoji-style retrieval:emoji-test --out $(RUN)/eval.json --overwrite
 	.venv/bin/python -m rins_mm.export $(RUN) --out $(EXPORT) --overwrite
 	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html
-	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:test --top-k 5 --html $(RUN)/search.html \
+	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:test --top-k 5 --html $(RUN)/search.html --overwrite \
 		--query "a red fruit" --query "someone riding a bicycle" --query "an animal that swims"
 
 test: .venv/.test

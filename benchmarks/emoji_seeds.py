@@ -71,7 +71,9 @@ def main(command: SeedsCommand) -> None:
         run("rins_mm.evaluate", str(run_dir), "--tasks", *TASKS, "--overwrite")
         runs.append(record(run_dir, seed))
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        command.out.write_text(json.dumps({"recipe": command.recipe, "runs": runs}, indent=1) + "\n")
+        command.out.write_text(
+            json.dumps({"recipe": command.recipe, "runs": runs}, indent=1) + "\n"
+        )
     print(f"wrote {command.out}")
 
 

@@ -23,12 +23,18 @@ def house_map() -> str:
     ).stdout.split()  # fmt: skip
     lines = []
     for room in ROOMS:
-        modules = sorted(Path(name) for name in listed if name.startswith(f"{room}/") and name.endswith(".py"))
+        modules = sorted(
+            Path(name) for name in listed if name.startswith(f"{room}/") and name.endswith(".py")
+        )
         for module in modules:
             if not (ROOT / module).exists():
                 continue
             docstring = ast.get_docstring(ast.parse((ROOT / module).read_text())) or ""
-            name = str(module.parent) + "/" if module.name == "__init__.py" else f"  {module.relative_to(room)}"
+            name = (
+                str(module.parent) + "/"
+                if module.name == "__init__.py"
+                else f"  {module.relative_to(room)}"
+            )
             lines.append(f"{name:<34} {docstring.splitlines()[0]}")
     return "```\n" + "\n".join(lines) + "\n```"
 
@@ -73,7 +79,9 @@ def recipe_costs() -> str:
         budget = estimate(config, caption_tokens=16)
         hours = budget.total_flops / (0.4 * PEAK_FLOPS["h100"]) / 3600
         recursion = config.text.recursion
-        depth = recursion.signature + (f", p_s {recursion.skip_probability}" if recursion.skip_probability else "")
+        depth = recursion.signature + (
+            f", p_s {recursion.skip_probability}" if recursion.skip_probability else ""
+        )
         rows.append(
             f"| `{name}` | {depth} | {budget.parameters:,} | {budget.flops_per_pair / 1e9:.2f} "
             f"| {budget.samples / 1e6:,.1f} M | {hours:,.2f} |"
@@ -93,7 +101,11 @@ def _cell(runs: list[dict], task: str, variant: str, kind: str, metric: str) -> 
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
-TABLES: dict[str, Callable[[], str]] = {"map": house_map, "emoji results": demo_results, "recipes": recipe_costs}
+TABLES: dict[str, Callable[[], str]] = {
+    "map": house_map,
+    "emoji results": demo_results,
+    "recipes": recipe_costs,
+}
 
 
 def filled(text: str) -> str:

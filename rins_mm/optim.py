@@ -72,9 +72,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         else {"betas": betas}
     )
     try:
-        return create_optimizer_v2(
-            groups, opt=config.name, lr=rate, weight_decay=0.0, **constants
-        )
+        return create_optimizer_v2(groups, opt=config.name, lr=rate, weight_decay=0.0, **constants)
     except (AssertionError, ImportError) as error:
         raise UserError(
             f"the optimizer {config.name!r} cannot be used here: {error}; choose adamw or adafactorbv"

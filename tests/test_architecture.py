@@ -30,7 +30,10 @@ def test_no_file_and_no_function_outgrows_a_screen_without_a_reason(repository: 
             if isinstance(node, ast.FunctionDef):
                 name = str(path.relative_to(repository))
                 length = node.end_lineno - node.lineno + 1
-                assert length <= MAX_FUNCTION_LINES or (name, node.name) in LONGER_WITH_REASON, (name, node.name)
+                assert length <= MAX_FUNCTION_LINES or (name, node.name) in LONGER_WITH_REASON, (
+                    name,
+                    node.name,
+                )
 
 
 def test_every_module_says_what_it_is_for(repository: Path) -> None:
@@ -44,7 +47,9 @@ def test_every_public_function_and_class_has_a_docstring(repository: Path) -> No
         owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
         for owner in owners:
             for node in owner.body:
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith(
+                    "_"
+                ):
                     # What torch defines needs no second definition.
                     documented = ast.get_docstring(node) or node.name in ("forward", "backward")
                     assert documented, f"{path}: {node.name}"
@@ -67,11 +72,16 @@ def test_the_tables_of_the_pages_are_as_their_script_makes_them(repository: Path
 
 def test_every_file_that_the_docs_name_exists(repository: Path) -> None:
     for page in [repository / "README.md", *(repository / "docs").glob("*.md")]:
-        for name in re.findall(r"`((?:docs|tests|data_pipelines|eval|rins_mm|configs|benchmarks)/[\w/.-]+)`", page.read_text()):
+        for name in re.findall(
+            r"`((?:docs|tests|data_pipelines|eval|rins_mm|configs|benchmarks)/[\w/.-]+)`",
+            page.read_text(),
+        ):
             assert (repository / name).exists(), f"{page.name} names {name}"
 
 
 def test_nothing_unpickles_or_runs_a_shell(repository: Path) -> None:
-    forbidden = re.compile(r"torch\.load\(|import pickle|pickle\.load|allow_pickle=True|shell=True|yaml\.load")
+    forbidden = re.compile(
+        r"torch\.load\(|import pickle|pickle\.load|allow_pickle=True|shell=True|yaml\.load"
+    )
     for path in modules(repository):
         assert not forbidden.search(path.read_text()), path

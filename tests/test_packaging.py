@@ -15,7 +15,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # From a copy of what git would hand out: a build leaves files beside the sources.
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=repository, capture_output=True, check=True
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=repository,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source, copy = repository / name, folder / "source" / name
@@ -28,7 +31,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_template_and_pack_and_no_test(wheel: Path, repository: Path) -> None:
+def test_the_wheel_holds_every_module_template_and_pack_and_no_test(
+    wheel: Path, repository: Path
+) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for room in ("rins_mm", "eval", "data_pipelines", "configs"):
         for path in (repository / room).rglob("*"):
@@ -40,11 +45,27 @@ def test_the_wheel_holds_every_module_template_and_pack_and_no_test(wheel: Path,
 @pytest.mark.slow
 def test_a_named_recipe_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", str(site), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "-q",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
     subprocess.run(command, check=True)
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    where = [sys.executable, "-c", "import rins_mm, configs; print(rins_mm.__file__, configs.__file__)"]
-    places = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    where = [
+        sys.executable,
+        "-c",
+        "import rins_mm, configs; print(rins_mm.__file__, configs.__file__)",
+    ]
+    places = subprocess.run(
+        where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert places.stdout.count(str(site)) == 2
     flags = ["--max-steps", "1", "--batch-size", "4", "--data.shards", "emoji:val"]
     flags += ["--schedule.warmup-samples", "0", "--evaluation.tasks"]

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
-from launching import TOY, Launch, run_well
+from launching import TOY, Launch, run, run_well
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_pipelines.manifest import open_dataset
 from data_pipelines.reader import read_sample
 from rins_mm import distributed, train
+from rins_mm.losses import LOSSES
 from rins_mm.run_log import read_rows
 
 
@@ -250,3 +252,75 @@ def test_sixteen_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
     run_well(train.main, argv, tmp_path / "logs")
     curve = losses(tmp_path / "run")
     assert curve[-1] < 0.8 < 2 < curve[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adafactorbv", "lion"])
+def test_the_state_of_timms_optimizers_survives_a_resume(tmp_path: Path, optimizer: str) -> None:
+    settings = ["--optimizer.name", optimizer, "--max-steps", "6", "--checkpoint-every", "3"]
+    settings += ["--optimizer.peak-learning-rate", "1e-4"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    run_well(train.main, [TOY, "--run-dir", str(whole), *settings], tmp_path / "a")
+    run_well(train.main, [TOY, "--run-dir", str(halves), *settings], tmp_path / "b")
+    shutil.rmtree(halves / "checkpoints" / "step-00000006")
+    run_well(train.main, [str(halves), "--resume"], tmp_path / "c")
+    assert losses(whole) == losses(halves)
+
+
+def train_with_broken_steps(argv: list[str]) -> None:
+    """Train with a loss that is not a number in the steps named first (counted from 0)."""
+    broken, *argv = argv
+    steps = {int(step) for step in broken.split(",")}
+    original, calls = LOSSES["sigmoid"], iter(range(1000))
+
+    def loss(*features: torch.Tensor, **others: object) -> torch.Tensor:
+        value = original(*features, **others)
+        return value * float("nan") if next(calls) in steps else value
+
+    LOSSES["sigmoid"] = loss
+    train.main(argv)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_and_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "run"
+    argv = [TOY, "--run-dir", str(run_dir), "--max-steps", "3", "--checkpoint-every", "1"]
+    argv += ["--keep-checkpoints", "3"]
+    outcomes = run(train_with_broken_steps, ["1", *argv], tmp_path / "logs", world_size=2)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes[0].output
+    assert "step 2: the gradient is not finite" in outcomes[0].output
+    weights = [
+        (run_dir / "checkpoints" / f"step-0000000{step}" / "model.safetensors").read_bytes()
+        for step in (1, 2, 3)
+    ]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_run_that_has_lost_its_numbers_says_so_and_stops(tmp_path: Path) -> None:
+    argv = [TOY, "--run-dir", str(tmp_path / "run")]
+    steps = ",".join(map(str, range(2, 20)))
+    outcome = run(train_with_broken_steps, [steps, *argv], tmp_path / "logs")[0]
+    assert outcome.code == 2
+    assert "no finite gradient" in outcome.output and "peak-learning-rate" in outcome.output
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    argv = [TOY, "--run-dir", str(tmp_path / "run"), "--max-steps", "2", "--tensorboard"]
+    run_well(train.main, argv, tmp_path / "logs")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(
+        losses(tmp_path / "run")
+    )
+
+
+def test_evaluation_in_the_loop_reports_each_depth(tmp_path: Path) -> None:
+    argv = [TOY, "--run-dir", str(tmp_path / "run"), "--max-steps", "2", "--eval-every", "1"]
+    argv += ["--evaluation.tasks", "retrieval:emoji-val"]
+    for outcome in run(train.main, argv, tmp_path / "logs", world_size=2):
+        assert outcome.code == 0, outcome.output
+    evaluations = [
+        row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "evaluation" in row
+    ]
+    assert [row["step"] for row in evaluations] == [1, 2]
+    names = evaluations[0]["evaluation"].keys()
+    assert {name.split("/")[1] for name in names} == {"AB", "AAB", "AAAB"}

@@ -115,7 +115,9 @@ def test_groups_share_the_depth_equally_or_the_error_names_depths_that_can(signa
     try:
         sizes = group_sizes(signature, depth)
     except UserError as error:
-        nearest = [int(word) for word in str(error).split("nearest depth that can is ")[1].split(" or ")]
+        nearest = [
+            int(word) for word in str(error).split("nearest depth that can is ")[1].split(" or ")
+        ]
         assert all(group_sizes(signature, near) for near in nearest)
         # One below and one above, or only the smallest there is.
         assert nearest == [num_letters] or nearest[0] < depth < nearest[1]
@@ -323,7 +325,15 @@ def test_the_command_prints_calls_groups_and_costs(capsys):
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["AB"], ["AB", "--depth"], ["AB", "--depth", "x"], ["AB", "--depth", "²"], ["AB", "--d", "3"]]
+    "argv",
+    [
+        [],
+        ["AB"],
+        ["AB", "--depth"],
+        ["AB", "--depth", "x"],
+        ["AB", "--depth", "²"],
+        ["AB", "--d", "3"],
+    ],
 )
 def test_the_command_says_how_it_is_called(argv):
     with pytest.raises(UserError, match="SIGNATURE --depth BLOCKS"):

@@ -61,7 +61,11 @@ def test_a_block_is_two_residual_branches_after_norms():
 
     y = x + one_head_at_a_time(block.attention, norm(x, block.attention_norm), None)
     hidden = norm(y, block.mlp_norm) @ block.mlp.expand.weight.T + block.mlp.expand.bias
-    y = y + F.gelu(hidden, approximate="tanh") @ block.mlp.contract.weight.T + block.mlp.contract.bias
+    y = (
+        y
+        + F.gelu(hidden, approximate="tanh") @ block.mlp.contract.weight.T
+        + block.mlp.contract.bias
+    )
     torch.testing.assert_close(block(x, None), y, rtol=1e-11, atol=1e-11)
 
 
