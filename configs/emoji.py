@@ -10,21 +10,23 @@ from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig
 
+BATCH_SIZE = 256
+
 
 def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfig:
     """A small ViT with a convolutional stem beside a text tower that runs its first half up to three times."""
     return TrainConfig(
         run_dir="runs/emoji",
-        max_steps=1600,
-        batch_size=128,
-        checkpoint_every=400,
+        max_steps=900,
+        batch_size=BATCH_SIZE,
+        checkpoint_every=300,
         precision="bf16",
         image=ImageTowerConfig(
-            image_size=48,
+            image_size=32,
             width=192,
             depth=2,
             num_heads=3,
-            stem_channels=(48, 96, 192),
+            stem_channels=(64, 128, 192),
         ),
         text=TextTowerConfig(
             width=128,
@@ -50,7 +52,10 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
             contrast=0.2,
             saturation=0.3,
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=1e-3, weight_decay=0.1, beta2=0.98),
-        schedule=ScheduleConfig(shape="cosine", warmup_samples=150 * 128),
-        evaluation=EvaluationConfig(tasks=("zero_shot:emoji-style", "retrieval:emoji-test")),
+        # Muon learns this in less than half the steps that AdamW needs.
+        optimizer=OptimizerConfig(
+            name="nmuon", peak_learning_rate=2e-3, weight_decay=0.1, beta2=0.98
+        ),
+        schedule=ScheduleConfig(shape="cosine", warmup_samples=90 * BATCH_SIZE),
+        evaluation=EvaluationConfig(tasks=("retrieval:emoji-val",)),
     )

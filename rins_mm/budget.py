@@ -50,7 +50,9 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
     ]
     parameters = sum(p.numel() for p in model.parameters())
     samples = config.max_steps * config.batch_size
-    patches = (config.image.image_size // (config.image.patch_size or 16)) ** 2
+    # What is no ViT says nothing of patches; its estimate is that of one with patches of 16 pixels.
+    patch_embed = getattr(model.image_tower.backbone, "patch_embed", None)
+    patches = getattr(patch_embed, "num_patches", (config.image.image_size // 16) ** 2)
     image_blocks = image.expected_layer_steps(config.image.recursion)
     text_blocks = text.expected_layer_steps(config.text.recursion)
     length = config.text.context_length if config.text.padding == "siglip" else caption_tokens

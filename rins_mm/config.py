@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import importlib.util
 import json
 import runpy
@@ -194,7 +195,7 @@ def recipe_names() -> list[str]:
 def load_config(source: str) -> TrainConfig:
     """A recipe by name or by path, the recorded config.json of a run, or a run folder that holds one."""
     if source in recipe_names():
-        return _from_recipe(f"configs.{source}", runpy.run_module(f"configs.{source}"))
+        return _from_recipe(f"configs.{source}", vars(importlib.import_module(f"configs.{source}")))
     path = Path(source)
     if path.is_dir():
         path = path / "config.json"

@@ -46,7 +46,7 @@ class TowerCost:
         return _expected(self.blocks_per_group, recursion)
 
 
-def _expected(per_group: Mapping[str, float], recursion: RecursionConfig) -> float:
+def _expected(per_group: Mapping[str, float | int], recursion: RecursionConfig) -> float:
     calls = expand(recursion.signature)
     optional = optional_calls(calls)
     return sum(
@@ -57,12 +57,12 @@ def _expected(per_group: Mapping[str, float], recursion: RecursionConfig) -> flo
 
 def text_cost(config: TextTowerConfig, *, embedding_width: int, length: float) -> TowerCost:
     """The text tower on captions of `length` tokens (the context length where padding is attended)."""
-    L = config.context_length if config.padding == "siglip" else length
+    L = float(config.context_length) if config.padding == "siglip" else length
     projections = 2 * L * (4 * config.width**2 + 2 * config.width * config.mlp_width)
-    attention = 4 * L * L * config.width
+    attention = 2 * L * L * config.width
     blocks = group_sizes(config.recursion.signature, config.depth)
     return TowerCost(
-        outside_blocks=2 * config.width * embedding_width,
+        outside_blocks=2.0 * config.width * embedding_width,
         per_group={letter: size * (projections + attention) for letter, size in blocks.items()},
         blocks_per_group=blocks,
     )

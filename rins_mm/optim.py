@@ -58,7 +58,12 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p in kernels], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p not in kernels], "weight_decay": 0.0},
+        # Optimizers of matrices (Muon) leave what is no kernel to AdamW.
+        {
+            "params": [p for p in trained if p not in kernels],
+            "weight_decay": 0.0,
+            "use_fallback": True,
+        },
     ]
     betas = (config.beta1, config.beta2)
     rate = config.peak_learning_rate

@@ -4,6 +4,7 @@ Training curves from metrics.jsonl, and the tables and depth dials of eval.json 
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,11 +112,17 @@ def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]
             f"image {config.image.recursion.signature} · {config.precision} · seed {config.seed}"
         ),
         "curves": [
-            draw_curve(title, [(row["samples_seen"], row[column]) for row in steps])
+            draw_curve(title, points)
             for column, title in CURVES.items()
+            # Steps that had no finite gradient leave a gap.
+            if (points := [_point(row, column) for row in steps if math.isfinite(row[column])])
         ],
         "depths": f"Text depths of the logged steps: {shares}.",
     }
+
+
+def _point(row: Mapping[str, Any], column: str) -> tuple[float, float]:
+    return float(row["samples_seen"]), float(row[column])
 
 
 def main(argv: list[str]) -> None:

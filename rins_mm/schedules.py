@@ -20,7 +20,7 @@ class ScheduleConfig:
 
 
 def learning_rate_factor(
-    config: ScheduleConfig, *, samples_seen: float, total_samples: float
+    config: ScheduleConfig, *, samples_seen: float, total_samples: int
 ) -> float:
     """The share of the peak learning rate, in [0, 1], after `samples_seen` of `total_samples`."""
     warmup = min(1.0, samples_seen / config.warmup_samples) if config.warmup_samples else 1.0

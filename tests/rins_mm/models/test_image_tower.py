@@ -153,7 +153,7 @@ def test_calls_of_a_group_that_is_not_there_are_refused():
 
 
 def test_an_unknown_timm_model_is_refused_with_the_nearest_names():
-    with pytest.raises(UserError, match="vit_base_patch16_siglip_22.*vit_base_patch16_siglip_224"):
+    with pytest.raises(UserError, match=r"vit_base_patch16_siglip_22.*vit_base_patch16_siglip_224"):
         make_tower(name="vit_base_patch16_siglip_22")
 
 

@@ -62,18 +62,18 @@ def our_text_weights(text):
 
 
 @torch.no_grad()
-def stir(model, spread):
+def stir(model, spread, *, matrices):
     """Random biases and norms too: at their initial values they would hide a mistake."""
     generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
-        if parameter.ndim < 2 or spread > 0.1:
+        if parameter.ndim < 2 or matrices:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
 
 
 def rows_of_tokens(lengths, vocab_size):
     generator = torch.Generator().manual_seed(0)
     rows = [
-        torch.randint(2, vocab_size, (n - 1,), generator=generator).tolist() + [1] for n in lengths
+        [*torch.randint(2, vocab_size, (n - 1,), generator=generator).tolist(), 1] for n in lengths
     ]
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
     return tokens, torch.tensor([0, *lengths]).cumsum(0).int()
@@ -85,7 +85,7 @@ def text_pair(*, gelu="exact"):
         context_length=12, vocab_size=60, width=32, heads=4, layers=4, output_dim=24,
         no_causal_mask=True, proj_bias=True, pool_type="last", norm_layer=partial(LayerNorm, eps=1e-6),
     ).eval()  # fmt: skip
-    stir(theirs, 0.2)
+    stir(theirs, 0.2, matrices=True)
     config = TextTowerConfig(
         width=32, depth=4, num_heads=4, mlp_width=128, context_length=12, padding="siglip", gelu=gelu,
         recursion=RecursionConfig(signature="A^2B"),
@@ -144,7 +144,7 @@ def emoji_batch() -> ImageTextBatch:
 def test_siglip_b16_gives_open_clips_vectors_for_real_pictures_and_captions(emoji_batch):
     torch.manual_seed(0)
     theirs = open_clip.create_model("ViT-B-16-SigLIP").eval()
-    stir(theirs, 0.05)
+    stir(theirs, 0.05, matrices=False)
     ours = SigLIP(
         ImageTowerConfig(name="vit_base_patch16_siglip_224", image_size=224),
         text_tower("B", context_length=64, padding="siglip", gelu="exact"),

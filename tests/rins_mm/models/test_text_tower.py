@@ -28,7 +28,7 @@ def make_tower(seed=0, **changes):
 
 def captions(*lengths, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    rows = [torch.randint(2, 50, (n - 1,), generator=generator).tolist() + [END] for n in lengths]
+    rows = [[*torch.randint(2, 50, (n - 1,), generator=generator).tolist(), END] for n in lengths]
     return pack(rows)
 
 
@@ -189,7 +189,7 @@ def test_a_full_caption_is_the_same_under_both_paddings():
 
 def test_a_caption_that_is_too_long_is_refused_with_both_lengths():
     tower = make_tower()
-    with pytest.raises(UserError, match="10 tokens.*context_length of 9"):
+    with pytest.raises(UserError, match=r"10 tokens.*context_length of 9"):
         tower(*captions(2, 10), ("A", "B"))
 
 

@@ -1,0 +1,300 @@
+import json
+import os
+import resource
+import shutil
+import stat
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from data_pipelines.errors import FULL, UserError
+from rins_mm.checkpoint import (
+    MANIFEST,
+    complete_steps,
+    load_weights,
+    newest_checkpoint,
+    open_checkpoint,
+    read_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_tensors,
+    verify_manifest,
+    weights,
+    write_manifest,
+)
+from rins_mm.distributed import GradientBuffer
+from rins_mm.optim import OptimizerConfig, build_optimizer, set_learning_rate
+
+FILES = [
+    "average.safetensors",
+    "model.safetensors",
+    "optimizer.json",
+    "optimizer.safetensors",
+    "state.json",
+]
+
+
+class Trained:
+    """A small model with its optimizer, trained on numbers that depend on the step alone."""
+
+    def __init__(self, name="adamw"):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 20), nn.LayerNorm(20)
+        )
+        self.optimizer = build_optimizer(OptimizerConfig(name=name), self.model)
+        self.gradients = GradientBuffer(self.model.parameters())
+
+    def train(self, steps):
+        for step in steps:
+            x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+            self.gradients.zero()
+            (self.model(x) - 1.0).square().mean().backward()
+            set_learning_rate(self.optimizer, 1e-3 * (step + 1))
+            self.optimizer.step()
+        return self
+
+    def save(self, run_dir, step, *, keep=2, average=None, **state):
+        return save_checkpoint(
+            run_dir,
+            step=step,
+            model=self.model,
+            average=average,
+            optimizer=self.optimizer,
+            state={"seed": 0, **state},
+            keep=keep,
+        )
+
+    def restore(self, checkpoint):
+        load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
+        restore_optimizer(self.optimizer, self.model, checkpoint)
+        return self
+
+
+# Of different kinds of state: counts as tensors and as plain numbers, factored and bf16 moments.
+@pytest.mark.parametrize("name", ["adamw", "adafactorbv", "muon", "lion", "adabelief", "nadamw"])
+def test_a_restored_run_goes_on_bit_for_bit(tmp_path, name):
+    unbroken = Trained(name).train(range(3))
+    unbroken.save(tmp_path, 3)
+    resumed = Trained(name).restore(newest_checkpoint(tmp_path))
+    for run in (unbroken, resumed):
+        run.train(range(3, 6))
+    expected = unbroken.model.state_dict()
+    assert all(torch.equal(value, expected[n]) for n, value in resumed.model.state_dict().items())
+    one, two = (run.optimizer.state_dict()["state"] for run in (unbroken, resumed))
+    assert one.keys() == two.keys()
+    for number in one:
+        assert one[number].keys() == two[number].keys()
+        for key, value in one[number].items():
+            assert type(value) is type(two[number][key])
+            if isinstance(value, torch.Tensor):
+                assert value.dtype == two[number][key].dtype
+                assert torch.equal(value, two[number][key])
+            else:
+                assert value == two[number][key]
+
+
+def test_state_and_weights_come_back_as_they_were(tmp_path):
+    trained, average = Trained().train(range(2)), Trained()
+    state = {"data": "abc", "skipped_in_a_row": 3, "loss": 0.1 + 0.2}
+    folder = trained.save(tmp_path, 30, average=average.model, **state)
+    assert folder == tmp_path / "checkpoints" / "step-00000030"
+    checkpoint = newest_checkpoint(tmp_path)
+    assert checkpoint.step == 30
+    assert checkpoint.state == {"seed": 0, **state}
+    assert all(
+        torch.equal(v, weights(trained.model)[n]) for n, v in checkpoint.model_weights().items()
+    )
+    averaged = checkpoint.model_weights(averaged=True)
+    assert all(torch.equal(v, weights(average.model)[n]) for n, v in averaged.items())
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, MANIFEST])
+
+
+def test_without_an_average_the_weights_stand_in_for_it(tmp_path):
+    Trained().save(tmp_path, 1)
+    checkpoint = newest_checkpoint(tmp_path)
+    one, two = checkpoint.model_weights(), checkpoint.model_weights(averaged=True)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_noticed_in_any_file(tmp_path, name):
+    folder = Trained().train(range(1)).save(tmp_path, 1, average=Trained().model)
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        newest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_shortened_file_is_noticed(tmp_path, name):
+    folder = Trained().train(range(1)).save(tmp_path, 1, average=Trained().model)
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        open_checkpoint(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"format_version": 1, "files": [1]}',
+             '{"format_version": 1, "files": {"state.json": 3}}', '{"format_version": 2, "files": {}}',
+             '{"format_version": 1, "files": {}}']
+)  # fmt: skip
+def test_a_manifest_that_says_something_else_is_refused_in_a_line(tmp_path, text):
+    folder = Trained().save(tmp_path, 1)
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(UserError, match="step-00000001"):
+        open_checkpoint(folder)
+
+
+def test_a_manifest_cannot_point_outside_of_its_folder(tmp_path):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    write_manifest(folder, {})
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"] = {"../../a.txt": manifest["files"]["a.txt"]}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    # The name is looked up in the folder itself.
+    verify_manifest(folder)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    trained = Trained()
+    assert newest_checkpoint(tmp_path) is None
+    for step in (1, 2, 10, 30):
+        trained.save(tmp_path, step, keep=2)
+    assert complete_steps(tmp_path) == [10, 30]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000010", "step-00000030",
+    ]  # fmt: skip
+
+
+def test_steps_are_ordered_as_numbers_also_beyond_eight_digits(tmp_path):
+    trained = Trained()
+    for step in (99_999_999, 100_000_000):
+        trained.save(tmp_path, step)
+    assert complete_steps(tmp_path) == [99_999_999, 100_000_000]
+    assert newest_checkpoint(tmp_path).step == 100_000_000
+
+
+def test_folders_that_were_not_written_to_their_end_are_ignored(tmp_path):
+    trained = Trained()
+    folder = trained.save(tmp_path, 1)
+    for name in ("step-00000002.partial", "step-00000003.removed", "step-4"):
+        shutil.copytree(folder, folder.with_name(name))
+    assert complete_steps(tmp_path) == [1]
+    assert newest_checkpoint(tmp_path).step == 1
+    # What a killed run has left behind does not stand in the way.
+    trained.save(tmp_path, 2)
+    assert newest_checkpoint(tmp_path).step == 2
+    assert not (folder.parent / "step-00000002.partial").exists()
+
+
+def test_a_checkpoint_that_is_there_already_is_replaced_whole(tmp_path):
+    Trained().save(tmp_path, 1, note="old")
+    changed = Trained().train(range(1))
+    changed.save(tmp_path, 1, note="new")
+    checkpoint = newest_checkpoint(tmp_path)
+    assert checkpoint.state["note"] == "new"
+    assert torch.equal(checkpoint.model_weights()["2.weight"], changed.model[2].weight)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize("moment", ["replace", "prune"])
+def test_a_run_that_is_killed_while_it_removes_leaves_no_half_checkpoint_by_its_name(
+    tmp_path, monkeypatch, moment
+):
+    trained = Trained()
+    trained.save(tmp_path, 1)
+    real = shutil.rmtree
+
+    def killed_half_way(path, **settings):
+        # A partial folder that is not there is removed as before; a full one loses a file, and the run dies.
+        if path.exists():
+            (path / "model.safetensors").unlink()
+            raise KeyboardInterrupt
+        real(path, **settings)
+
+    monkeypatch.setattr(shutil, "rmtree", killed_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        trained.save(tmp_path, 1 if moment == "replace" else 2, keep=1)
+    monkeypatch.undo()
+    for step in complete_steps(tmp_path):
+        verify_manifest(tmp_path / "checkpoints" / f"step-{step:08d}")
+
+
+def in_a_child_with_a_limit_on_the_size_of_files(function, limit):
+    """What `function` returns (a number from 0 to 255) in a forked child that cannot write larger files."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            os._exit(function())
+        except BaseException:
+            os._exit(255)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_full_disk_is_an_oserror_with_its_number_and_leaves_nothing_behind(tmp_path):
+    trained = Trained().train(range(1))
+    trained.save(tmp_path, 1)
+
+    def save():
+        try:
+            trained.save(tmp_path, 2)
+        except OSError as error:
+            return error.errno
+        return 0
+
+    assert in_a_child_with_a_limit_on_the_size_of_files(save, 2000) in FULL
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    assert newest_checkpoint(tmp_path).step == 1
+    assert in_a_child_with_a_limit_on_the_size_of_files(save, 10**7) == 0
+    assert newest_checkpoint(tmp_path).step == 2
+
+
+def test_the_error_of_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"nowhere/model\.safetensors"):
+        save_tensors({"a": torch.zeros(1)}, tmp_path / "nowhere" / "model.safetensors")
+
+
+def test_checkpoints_can_be_read_by_those_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o022)
+    try:
+        folder = Trained().save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+
+
+def test_what_is_no_safetensors_file_is_refused_by_its_path(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="model"):
+        read_tensors(path)
+    path.write_bytes(b"\x80\x04pickle" * 10)
+    with pytest.raises(UserError, match="model"):
+        read_tensors(path)
+
+
+def test_weights_of_another_model_are_refused_with_what_differs(tmp_path):
+    model = Trained().model
+    good = weights(model)
+    missing = {name: value for name, value in good.items() if name != "2.bias"}
+    with pytest.raises(UserError, match=r"1 of its 6 tensors are missing \(2.bias\)"):
+        load_weights(model, missing, tmp_path)
+    with pytest.raises(UserError, match=r"1 are unknown \(extra\)"):
+        load_weights(model, {**good, "extra": torch.zeros(1)}, tmp_path)
+    with pytest.raises(UserError, match=r"2.bias has the shape \[7\] there and \[20\] here"):
+        load_weights(model, {**good, "2.bias": torch.zeros(7)}, tmp_path)
+    # Nothing was copied by halves.
+    assert all(torch.equal(value, good[name]) for name, value in model.state_dict().items())

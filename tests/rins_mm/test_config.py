@@ -1,0 +1,222 @@
+import dataclasses
+import json
+from dataclasses import replace
+from typing import get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.errors import UserError
+from rins_mm.config import (
+    EvaluationConfig,
+    TokenizerConfig,
+    TrainConfig,
+    build_tokenizer,
+    from_plain,
+    load_config,
+    read_config,
+    recipe_names,
+    validate,
+    write_config,
+)
+from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.recursion import RecursionConfig
+from rins_mm.models.text_tower import TextTowerConfig
+from rins_mm.optim import OptimizerConfig
+from rins_mm.schedules import ScheduleConfig
+
+
+def through_json(config):
+    return from_plain(type(config), json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def leaves_of(kind):
+    """Values of every field, by the types that the fields declare."""
+    return st.fixed_dictionaries(
+        {
+            name: leaves_of(hint) if dataclasses.is_dataclass(hint) else st.from_type(hint)
+            for name, hint in get_type_hints(kind).items()
+        }
+    )
+
+
+def build(kind, leaves):
+    hints = get_type_hints(kind)
+    return kind(**{n: build(hints[n], v) if isinstance(v, dict) else v for n, v in leaves.items()})
+
+
+@settings(max_examples=40, deadline=None)
+@given(leaves_of(TrainConfig))
+def test_any_configuration_comes_back_from_json_as_it_was(leaves):
+    config = build(TrainConfig, leaves)
+    # By its text, since a float may be nan.
+    assert repr(through_json(config)) == repr(config)
+
+
+def test_a_recorded_configuration_is_the_one_that_was_written(tmp_path):
+    config = TrainConfig(
+        run_dir="a b/ü", ema_decay=0.1 + 0.2, image=ImageTowerConfig(stem_channels=(1, 2), width=None),
+        text=TextTowerConfig(recursion=RecursionConfig(signature="A^3B", skip_probability=1 / 3)),
+    )  # fmt: skip
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == config
+    assert load_config(str(tmp_path)) == config
+    assert load_config(str(tmp_path / "config.json")) == config
+
+
+def test_what_a_record_leaves_out_has_its_default():
+    assert from_plain(TrainConfig, {"text": {"depth": 6}}) == TrainConfig(
+        text=TextTowerConfig(depth=6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("plain", "names"),
+    [
+        ({"max_stepz": 3}, "max_stepz"),
+        ({"text": {"recursion": {"p_s": 0.5}}}, "p_s"),
+        ({"text": {"width": 1, "colour": 2, "breadth": 3}}, "breadth, colour"),
+        ({"__class__": "os.system"}, "__class__"),
+    ],
+)
+def test_unknown_names_are_errors_that_name_them(plain, names):
+    with pytest.raises(ValueError, match=names):
+        from_plain(TrainConfig, plain)
+
+
+@pytest.mark.parametrize(
+    ("plain", "name"),
+    [
+        ({"max_steps": "3"}, "max_steps"),
+        ({"max_steps": 3.0}, "max_steps"),
+        ({"max_steps": True}, "max_steps"),
+        ({"max_steps": None}, "max_steps"),
+        ({"tensorboard": 1}, "tensorboard"),
+        ({"ema_decay": "0.9"}, "ema_decay"),
+        ({"ema_decay": True}, "ema_decay"),
+        ({"precision": "fp16"}, "precision"),
+        ({"precision": ["fp32"]}, "precision"),
+        ({"run_dir": 3}, "run_dir"),
+        ({"text": []}, "text"),
+        ({"text": None}, "text"),
+        ({"text": {"recursion": "A^3B"}}, "recursion"),
+        ({"image": {"width": "64"}}, "width"),
+        ({"image": {"stem_channels": 3}}, "stem_channels"),
+        ({"image": {"stem_channels": "33"}}, "stem_channels"),
+        ({"image": {"stem_channels": [1, "2"]}}, "stem_channels"),
+        ({"image": {"mean": [0.5, 0.5]}}, "mean"),
+        ({"data": {"positives": ["caption", "diagonal"]}}, "positives"),
+    ],
+)
+def test_values_of_a_wrong_type_are_errors_that_name_the_field(plain, name):
+    with pytest.raises(ValueError, match=name):
+        from_plain(TrainConfig, plain)
+
+
+def test_whole_numbers_are_accepted_where_a_float_is_meant():
+    made = from_plain(TrainConfig, {"ema_decay": 0, "image": {"mean": [0, 1, 0.5]}})
+    assert (made.ema_decay, made.image.mean) == (0.0, (0.0, 1.0, 0.5))
+    assert type(made.ema_decay) is float
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "3",
+        "null",
+        "{}",
+        '{"format_version": 2}',
+        '{"format_version": 1, "seed": "x"}',
+    ],
+)
+def test_a_record_that_cannot_be_read_is_refused_by_its_path(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"config.json"):
+        read_config(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"config.json"):
+        read_config(path)
+
+
+def test_a_recipe_by_path_is_read_as_python_and_a_record_is_not(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from rins_mm.config import TrainConfig\ndef config():\n    return TrainConfig(seed=5)\n"
+    )
+    assert load_config(str(recipe)).seed == 5
+    (tmp_path / "config.json").write_text(recipe.read_text())
+    with pytest.raises(UserError, match="cannot read the recorded configuration"):
+        load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize("body", ["", "config = 3", "def config():\n    return 3"])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, body):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(UserError, match=r"mine\.py.*no function config"):
+        load_config(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("emojy", "emoji"), ("siglip_b61", "siglip_b16"), ("zzz", "emoji")]
+)
+def test_an_unknown_recipe_is_refused_with_the_nearest_names(wrong, near):
+    with pytest.raises(UserError, match=f"{wrong}.*{near}"):
+        load_config(wrong)
+
+
+def test_recipes_are_known_by_the_names_of_their_files():
+    assert "emoji" in recipe_names()
+    assert "__init__" not in recipe_names()
+    assert recipe_names() == sorted(recipe_names())
+
+
+GOOD = TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (replace(GOOD, max_steps=0), "max_steps is 0"),
+        (replace(GOOD, batch_size=0), "batch_size is 0"),
+        (replace(GOOD, keep_checkpoints=0), "keep_checkpoints is 0"),
+        (replace(GOOD, eval_every=-1), "eval_every is -1"),
+        (replace(GOOD, batch_size=3), "4 ranks cannot share a batch_size of 3"),
+        (replace(GOOD, ema_decay=1.0), "ema_decay is 1.0"),
+        (replace(GOOD, ema_decay=float("nan")), "ema_decay is nan"),
+        (replace(GOOD, text=TextTowerConfig(num_heads=7)), "768.*7 heads"),
+        (
+            replace(GOOD, text=TextTowerConfig(recursion=RecursionConfig(skip_probability=1.5))),
+            "text.*1.5",
+        ),
+        (
+            replace(GOOD, image=ImageTowerConfig(recursion=RecursionConfig(skip_probability=-0.1))),
+            "image.*-0.1",
+        ),
+        (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("A^",))), "'A\\^'"),
+        (replace(GOOD, optimizer=OptimizerConfig(name="adamx")), "'adamx'"),
+        (
+            replace(GOOD, schedule=ScheduleConfig(warmup_samples=256_000, cooldown_samples=1)),
+            "256000.*1000 steps",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_with_its_value(config, said):
+    with pytest.raises(UserError, match=said):
+        validate(config, world_size=4)
+    validate(GOOD, world_size=4)
+
+
+def test_a_tokenizer_of_another_size_is_refused_with_the_flag_that_mends_it():
+    own = GOOD.tokenizer.vocab_size
+    config = replace(GOOD, tokenizer=TokenizerConfig(vocab_size=own + 1))
+    with pytest.raises(
+        UserError, match=f"{own} ids, not {own + 1}; set --tokenizer.vocab-size {own}"
+    ):
+        build_tokenizer(config)
+    tokenizer = build_tokenizer(replace(GOOD, text=TextTowerConfig(context_length=7)))
+    assert (tokenizer.vocab_size, tokenizer.context_length) == (own, 7)

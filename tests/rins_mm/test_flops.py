@@ -1,0 +1,120 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from rins_mm.flops import image_cost, text_cost
+from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
+from rins_mm.models.recursion import RecursionConfig, draw_calls, expand, reachable_signatures
+from rins_mm.models.text_tower import TextTower, TextTowerConfig
+
+RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)
+
+
+def text_config(**changes):
+    settings = {"width": 24, "depth": 4, "num_heads": 3, "mlp_width": 40, "context_length": 9}
+    return TextTowerConfig(**{**settings, **changes})
+
+
+def counted(run):
+    # The fused kernel of a CPU is one operation that the counter does not know.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("calls", ["AB", "AAB", "AAAB", "B", ""])
+@pytest.mark.parametrize(("padding", "length"), [("masked", 6), ("masked", 9), ("siglip", 6)])
+def test_the_cost_of_captions_is_what_torch_counts_when_they_run(calls, padding, length):
+    config = text_config(padding=padding, recursion=RINS)
+    tower = TextTower(config, vocab_size=50, pad_token=0, embedding_width=16).eval()
+    number = 5
+    tokens = torch.ones(number * length, dtype=torch.int32)
+    offsets = torch.arange(0, number * length + 1, length, dtype=torch.int32)
+    cost = text_cost(config, embedding_width=16, length=float(length))
+    found = counted(lambda: tower(tokens, offsets, tuple(calls)))
+    assert found == number * cost.forward(tuple(calls))
+
+
+def vit_by_hand(*, side, patch, width, depth, mlp_width):
+    """Operations of a SigLIP ViT: patches, blocks, and attention pooling with one query."""
+    patches = (side // patch) ** 2
+    embedding = 2 * patches * 3 * patch * patch * width
+    block = 2 * patches * (4 * width**2 + 2 * width * mlp_width) + 4 * patches**2 * width
+    # Query and output for one row, key and value for all, the two products, an MLP on one row.
+    pooling = (
+        2 * width**2 * 2 + 2 * patches * 2 * width**2 + 4 * patches * width + 4 * width * mlp_width
+    )
+    return embedding + pooling, depth * block
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "width", "depth", "heads"),
+    [(64, 16, 48, 4, 3), (48, 8, 32, 6, 2), (224, 16, 768, 12, 12)],
+)
+def test_the_cost_of_a_picture_is_what_the_formulas_of_a_vit_say(side, patch, width, depth, heads):
+    config = ImageTowerConfig(
+        image_size=side, patch_size=patch, width=width, depth=depth, num_heads=heads, recursion=RINS
+    )
+    cost = image_cost(config)
+    outside, blocks = vit_by_hand(
+        side=side, patch=patch, width=width, depth=depth, mlp_width=4 * width
+    )
+    assert cost.outside_blocks == outside
+    assert cost.forward(("A", "B")) == outside + blocks
+    assert cost.forward(expand("A^3B")) == outside + 2 * blocks
+    assert cost.layer_steps(expand("A^3B")) == 2 * depth
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ImageTowerConfig(name="resnet18", image_size=64),
+        ImageTowerConfig(name="mobilenetv3_small_050", image_size=64),
+        ImageTowerConfig(name="eva02_tiny_patch14_224", image_size=56, depth=4),
+        ImageTowerConfig(
+            image_size=48, width=48, depth=2, num_heads=3, stem_channels=(8, 16), drop_path=0.1
+        ),
+    ],
+)
+def test_the_cost_of_any_timm_model_is_what_torch_counts_when_it_runs(config):
+    torch.manual_seed(0)
+    # The counter's hooks want either all gradients or none.
+    tower = ImageTower(config).eval().requires_grad_(False)
+    images = torch.rand(2, 3, config.image_size, config.image_size)
+    set_fused_attention(tower, fused=False)
+    found = counted(lambda: tower(images, ("A", "B")))
+    assert found == 2 * image_cost(config).forward(("A", "B"))
+
+
+def test_counting_builds_nothing_and_leaves_no_trace_of_its_calls():
+    config = ImageTowerConfig(image_size=64, width=48, depth=4, num_heads=3)
+    assert image_cost(config) == image_cost(config)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(["AB", "A^2B", "A^4B", "ABAB", "ABCABC"]), st.floats(0, 1))
+def test_the_expected_cost_is_the_mean_over_draws(signature, chance):
+    config = text_config(
+        depth=6, recursion=RecursionConfig(signature=signature, skip_probability=chance)
+    )
+    cost = text_cost(config, embedding_width=16, length=5.0)
+    draws = [draw_calls(config.recursion, tower="text", seed=0, step=step) for step in range(400)]
+    shallowest, *_, deepest = map(expand, [*reachable_signatures(config.recursion), signature])
+    for price, expected in (
+        (cost.forward, cost.expected_forward(config.recursion)),
+        (cost.layer_steps, cost.expected_layer_steps(config.recursion)),
+    ):
+        mean = sum(map(price, draws)) / len(draws)
+        # Five standard errors: the standard deviation is at most half of the range.
+        bound = 5 * (price(deepest) - price(shallowest)) / 2 / len(draws) ** 0.5
+        assert abs(mean - expected) <= bound + 1e-9 * expected
+
+
+def test_skipping_with_chance_one_half_costs_half_of_the_optional_rounds():
+    cost = text_cost(text_config(recursion=RINS), embedding_width=16, length=9.0)
+    plain, full = cost.forward(("A", "B")), cost.forward(expand("A^3B"))
+    assert cost.expected_forward(RINS) == pytest.approx((plain + full) / 2)
+    assert cost.expected_layer_steps(RINS) == 6
