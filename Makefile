@@ -33,8 +33,14 @@ demo: .venv/.core
 	.venv/bin/python -m rins_mm.evaluate $(RUN) --tasks zero_shot:emoji-style retrieval:emoji-test --out $(RUN)/eval.json --overwrite
 	.venv/bin/python -m rins_mm.export $(RUN) --out $(EXPORT) --overwrite
 	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html
-	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:test --top-k 5 --html $(RUN)/search.html --overwrite \
-		--query "a red fruit" --query "someone riding a bicycle" --query "an animal that swims"
+	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:style --top-k 3 --html $(RUN)/search.html --overwrite \
+		--query "bird" --query "red fruit" --query "person riding a bike"
+	@echo
+	@echo "report   $(CURDIR)/$(RUN)/report.html"
+	@echo "search   $(CURDIR)/$(RUN)/search.html"
+	@echo "numbers  $(CURDIR)/$(RUN)/eval.json"
+	@echo "export   $(CURDIR)/$(EXPORT)   (in Python: rins_mm.load(\"$(EXPORT)\"))"
+	@echo "next     .venv/bin/python -m rins_mm.search $(EXPORT) --pictures YOUR_FOLDER --query \"your words\""
 
 test: .venv/.test
 	$(PYTEST) -m "not long"

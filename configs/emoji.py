@@ -40,7 +40,7 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
         loss=LossConfig(initial_bias=-5.0),
         data=DataConfig(
             shards=("emoji:train",),
-            captions=CaptionConfig(kind="label_keywords", num_keywords=4),
+            captions=CaptionConfig(kind="label_keywords", num_keywords=4, keywords_alone=0.25),
             positives=("caption", "positive_key"),
         ),
         augmentation=AugmentationConfig(

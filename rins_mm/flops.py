@@ -59,7 +59,7 @@ def text_cost(config: TextTowerConfig, *, embedding_width: int, length: float) -
     """The text tower on captions of `length` tokens (the context length where padding is attended)."""
     L = float(config.context_length) if config.padding == "siglip" else length
     projections = 2 * L * (4 * config.width**2 + 2 * config.width * config.mlp_width)
-    attention = 2 * L * L * config.width
+    attention = 4 * L * L * config.width
     blocks = group_sizes(config.recursion.signature, config.depth)
     return TowerCost(
         outside_blocks=2.0 * config.width * embedding_width,
