@@ -24,9 +24,8 @@ from data_pipelines.tokenizers import (
 )
 from rins_mm.augment import AugmentationConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import expand
 from rins_mm.models.text_tower import TextTowerConfig
-from rins_mm.optim import OptimizerConfig, check_optimizer_name
+from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig
 
 FORMAT_VERSION = 1
@@ -66,7 +65,7 @@ class EvaluationConfig:
     tasks: tuple[str, ...] = ()
     """Task names, such as zero_shot:emoji-style or retrieval:emoji-val."""
     text_signatures: tuple[str, ...] = ()
-    """Depths of the text tower to measure; empty: those that training draws."""
+    """Depths of the text tower to measure; empty: the trained signature and its forms with fewer rounds."""
     data: str = ""
     """Folder of the pictures, for tasks that need one (zero_shot:imagenet)."""
 
@@ -110,54 +109,6 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-
-def validate(config: TrainConfig, *, world_size: int) -> None:
-    """Refuse what cannot run, before any process group exists."""
-    at_least = {
-        "max_steps": (config.max_steps, 1),
-        "batch_size": (config.batch_size, 1),
-        "checkpoint_every": (config.checkpoint_every, 1),
-        "keep_checkpoints": (config.keep_checkpoints, 1),
-        "eval_every": (config.eval_every, 0),
-        "log_every": (config.log_every, 1),
-        "num_threads": (config.num_threads, 1),
-        "data.num_workers": (config.data.num_workers, 0),
-        "data.prefetch_batches": (config.data.prefetch_batches, 1),
-        "data.block_size": (config.data.block_size, 1),
-    }
-    for name, (value, least) in at_least.items():
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
-    if world_size > config.batch_size:
-        raise UserError(
-            f"{world_size} ranks cannot share a batch_size of {config.batch_size}; "
-            f"start at most {config.batch_size} ranks or raise --batch-size"
-        )
-    if not 0.0 <= config.ema_decay < 1.0:
-        raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
-    for name, tower in (("image", config.image), ("text", config.text)):
-        if not 0.0 <= tower.recursion.skip_probability <= 1.0:
-            raise UserError(
-                f"{name}.recursion.skip_probability is {tower.recursion.skip_probability}; "
-                "it is a probability: choose it in [0, 1]"
-            )
-    text = config.text
-    if text.width % text.num_heads:
-        raise UserError(
-            f"text.width {text.width} cannot be shared by {text.num_heads} heads; "
-            "choose a width that num_heads divides"
-        )
-    for signature in config.evaluation.text_signatures:
-        expand(signature)
-    check_optimizer_name(config.optimizer.name)
-    warmup, total = config.schedule.warmup_samples, config.max_steps * config.batch_size
-    if warmup + config.schedule.cooldown_samples > total:
-        raise UserError(
-            f"schedule.warmup_samples {warmup} and cooldown_samples {config.schedule.cooldown_samples} "
-            f"do not fit into the {total} samples of the run ({config.max_steps} steps of "
-            f"{config.batch_size}); shorten them or raise --max-steps"
-        )
 
 
 def build_tokenizer(config: TrainConfig) -> Tokenizer:
@@ -223,7 +174,10 @@ def _from_recipe(source: str, names: Mapping[str, Any]) -> TrainConfig:
 def write_config(config: TrainConfig, path: Path) -> None:
     """Record the resolved configuration."""
     data = {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
-    path.write_text(json.dumps(data, indent=2) + "\n")
+    # A run without a readable config.json is lost to every later command: whole or not there.
+    unfinished = path.with_name(f".{path.name}.partial")
+    unfinished.write_text(json.dumps(data, indent=2) + "\n")
+    unfinished.replace(path)
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -23,7 +23,7 @@ from eval.ranks import Ranks
 from eval.suite import run_suite
 from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
-from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names, validate
+from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names
 from rins_mm.distributed import local_device, process_group, wait_for_all
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.recursion import reachable_signatures
@@ -31,6 +31,7 @@ from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.run_folder import begin_run, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog
 from rins_mm.trainer import Trainer
+from rins_mm.validation import validate
 
 
 @dataclass(frozen=True, kw_only=True)

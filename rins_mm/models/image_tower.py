@@ -112,7 +112,7 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
         # Convolutional models take any size and know no such setting.
         settings["img_size"] = config.image_size
     if timm.model_entrypoint(config.name).__module__ == VisionTransformer.__module__:
-        # Xavier-uniform kernels, as big_vision initialises its ViTs.
+        # Xavier-uniform kernels, nearly as big_vision initialises its ViTs.
         settings["weight_init"] = "jax"
     chosen = {name: value for name, value in settings.items() if value is not None}
     try:

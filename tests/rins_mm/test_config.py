@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import UserError
+from rins_mm.augment import AugmentationConfig
 from rins_mm.config import (
     EvaluationConfig,
+    LossConfig,
     TokenizerConfig,
     TrainConfig,
     build_tokenizer,
@@ -17,7 +19,6 @@ from rins_mm.config import (
     load_config,
     read_config,
     recipe_names,
-    validate,
     write_config,
 )
 from rins_mm.models.image_tower import ImageTowerConfig
@@ -25,6 +26,7 @@ from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig
+from rins_mm.validation import validate
 
 
 def through_json(config):
@@ -176,6 +178,7 @@ def test_recipes_are_known_by_the_names_of_their_files():
 
 
 GOOD = TrainConfig()
+AAB = RecursionConfig(signature="AAB")
 
 
 @pytest.mark.parametrize(
@@ -200,9 +203,20 @@ GOOD = TrainConfig()
         (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("A^",))), "'A\\^'"),
         (replace(GOOD, optimizer=OptimizerConfig(name="adamx")), "'adamx'"),
         (
-            replace(GOOD, schedule=ScheduleConfig(warmup_samples=256_000, cooldown_samples=1)),
+            replace(
+                GOOD,
+                schedule=ScheduleConfig(shape="rsqrt", warmup_samples=256_000, cooldown_samples=1),
+            ),
             "256000.*1000 steps",
         ),
+        (
+            replace(GOOD, schedule=ScheduleConfig(cooldown_samples=7)),
+            "cooldown_samples is 7.*rsqrt",
+        ),
+        (replace(GOOD, loss=LossConfig(initial_scale=0.0)), "initial_scale is 0.0"),
+        (replace(GOOD, augmentation=AugmentationConfig(min_scale=0.0)), "min_scale is 0.0"),
+        (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("ABC",))), "'ABC'.*no C"),
+        (replace(GOOD, text=TextTowerConfig(depth=5, recursion=AAB)), "depth of 5.*4 or 6"),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_value(config, said):

@@ -10,11 +10,11 @@ from rins_mm.config import (
     load_config,
     read_config,
     recipe_names,
-    validate,
     write_config,
 )
 from rins_mm.models.image_tower import ImageTower
 from rins_mm.models.siglip import SigLIP
+from rins_mm.validation import validate
 
 PARAMETERS = {
     "cc12m_plain": (92_884_224, 123_641_088),

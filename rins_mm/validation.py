@@ -1,0 +1,103 @@
+"""What a configuration must keep to. All of it is checked before any process group exists."""
+
+from collections.abc import Mapping
+
+from data_pipelines.errors import UserError
+from rins_mm.config import TrainConfig
+from rins_mm.models.recursion import RecursionConfig, expand, group_sizes
+from rins_mm.models.text_tower import TextTowerConfig
+from rins_mm.optim import check_optimizer_name
+
+
+def validate(config: TrainConfig, *, world_size: int) -> None:
+    """Refuse what cannot run: a UserError names the setting, its value and the mend."""
+    _check_least(
+        {
+            "max_steps": (config.max_steps, 1),
+            "batch_size": (config.batch_size, 1),
+            "checkpoint_every": (config.checkpoint_every, 1),
+            "keep_checkpoints": (config.keep_checkpoints, 1),
+            "eval_every": (config.eval_every, 0),
+            "log_every": (config.log_every, 1),
+            "num_threads": (config.num_threads, 1),
+            "image.image_size": (config.image.image_size, 1),
+            "text.context_length": (config.text.context_length, 1),
+            "data.num_workers": (config.data.num_workers, 0),
+            "data.prefetch_batches": (config.data.prefetch_batches, 1),
+            "data.block_size": (config.data.block_size, 1),
+            "schedule.timescale_samples": (config.schedule.timescale_samples, 1),
+            "schedule.warmup_samples": (config.schedule.warmup_samples, 0),
+            "schedule.cooldown_samples": (config.schedule.cooldown_samples, 0),
+        }
+    )
+    _check_positive(
+        {
+            "timeout_seconds": config.timeout_seconds,
+            "loss.initial_scale": config.loss.initial_scale,
+            "augmentation.min_scale": config.augmentation.min_scale,
+            "optimizer.peak_learning_rate": config.optimizer.peak_learning_rate,
+        }
+    )
+    if world_size > config.batch_size:
+        raise UserError(
+            f"{world_size} ranks cannot share a batch_size of {config.batch_size}; "
+            f"start at most {config.batch_size} ranks or raise --batch-size"
+        )
+    if not 0.0 <= config.ema_decay < 1.0:
+        raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
+    _check_recursion("image", config.image.recursion)
+    _check_recursion("text", config.text.recursion)
+    _check_text(config.text, config.evaluation.text_signatures)
+    check_optimizer_name(config.optimizer.name)
+    _check_schedule(config)
+
+
+def _check_least(settings: Mapping[str, tuple[int, int]]) -> None:
+    for name, (value, least) in settings.items():
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+
+
+def _check_positive(settings: Mapping[str, float]) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise UserError(f"{name} is {value}; it must be greater than 0")
+
+
+def _check_recursion(tower: str, recursion: RecursionConfig) -> None:
+    expand(recursion.signature)
+    if not 0.0 <= recursion.skip_probability <= 1.0:
+        raise UserError(
+            f"{tower}.recursion.skip_probability is {recursion.skip_probability}; "
+            "it is a probability: choose it in [0, 1]"
+        )
+
+
+def _check_text(text: TextTowerConfig, evaluated: tuple[str, ...]) -> None:
+    if text.num_heads < 1 or text.width % text.num_heads:
+        raise UserError(
+            f"text.width {text.width} cannot be shared by {text.num_heads} heads; "
+            "choose a width that num_heads divides"
+        )
+    groups = group_sizes(text.recursion.signature, text.depth)
+    for signature in evaluated:
+        if unknown := sorted(set(expand(signature)) - groups.keys()):
+            raise UserError(
+                f"evaluation.text_signatures names {signature!r}, but the text tower has the groups "
+                f"{' '.join(groups)} and no {' '.join(unknown)}; use these letters only"
+            )
+
+
+def _check_schedule(config: TrainConfig) -> None:
+    schedule, total = config.schedule, config.max_steps * config.batch_size
+    if schedule.cooldown_samples and schedule.shape != "rsqrt":
+        raise UserError(
+            f"schedule.cooldown_samples is {schedule.cooldown_samples}, but the shape "
+            f"{schedule.shape!r} has no cooldown; set it to 0 or choose --schedule.shape rsqrt"
+        )
+    if schedule.warmup_samples + schedule.cooldown_samples > total:
+        raise UserError(
+            f"schedule.warmup_samples {schedule.warmup_samples} and cooldown_samples "
+            f"{schedule.cooldown_samples} do not fit into the {total} samples of the run "
+            f"({config.max_steps} steps of {config.batch_size}); shorten them or raise --max-steps"
+        )
