@@ -34,7 +34,7 @@ demo: .venv/.core
 	.venv/bin/python -m rins_mm.export $(RUN) --out $(EXPORT) --overwrite
 	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html
 	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:style --top-k 3 --html $(RUN)/search.html --overwrite \
-		--query "bird" --query "red fruit" --query "person riding a bike"
+		--query "a red apple" --query "person biking" --query "sad face"
 	@echo
 	@echo "report   $(CURDIR)/$(RUN)/report.html"
 	@echo "search   $(CURDIR)/$(RUN)/search.html"

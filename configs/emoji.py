@@ -17,7 +17,7 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
     """A small ViT with a convolutional stem beside a text tower that runs its first half up to three times."""
     return TrainConfig(
         run_dir="runs/emoji",
-        max_steps=900,
+        max_steps=850,
         batch_size=BATCH_SIZE,
         checkpoint_every=300,
         precision="bf16",
@@ -40,7 +40,7 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
         loss=LossConfig(initial_bias=-5.0),
         data=DataConfig(
             shards=("emoji:train",),
-            captions=CaptionConfig(kind="label_keywords", num_keywords=4, keywords_alone=0.25),
+            captions=CaptionConfig(kind="label_keywords", num_keywords=4),
             positives=("caption", "positive_key"),
         ),
         augmentation=AugmentationConfig(
@@ -56,6 +56,6 @@ def config(signature: str = "A^3B", skip_probability: float = 0.5) -> TrainConfi
         optimizer=OptimizerConfig(
             name="nmuon", peak_learning_rate=2e-3, weight_decay=0.1, beta2=0.98
         ),
-        schedule=ScheduleConfig(shape="cosine", warmup_samples=90 * BATCH_SIZE),
+        schedule=ScheduleConfig(shape="cosine", warmup_samples=85 * BATCH_SIZE),
         evaluation=EvaluationConfig(tasks=("retrieval:emoji-val",)),
     )

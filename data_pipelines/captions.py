@@ -26,9 +26,6 @@ class CaptionConfig:
     is drawn."""
     num_keywords: int = 4
     """For label_keywords: most keywords that follow the label; how many do is drawn, 0 included."""
-    keywords_alone: float = 0.0
-    """For label_keywords: share of the captions with keywords that leave out the label, so that a
-    keyword can be searched for by itself."""
     field: str = "caption"
     """For json_field: the name of the field."""
 
@@ -59,10 +56,8 @@ def caption_of(record: Record, config: CaptionConfig, row_seed: int) -> str:
     else:
         caption = _string(record.get("label")).strip()
         if config.kind == "label_keywords" and caption:
-            draws = random.Random(row_seed % 2**64)
-            keywords = _some_keywords(record, config.num_keywords, draws)
-            with_label = not keywords or draws.random() >= config.keywords_alone
-            caption = ", ".join([caption, *keywords] if with_label else keywords)
+            keywords = _some_keywords(record, config.num_keywords, random.Random(row_seed % 2**64))
+            caption = ", ".join([caption, *keywords])
     caption = caption.strip()
     if not caption:
         raise BadSample("empty caption")

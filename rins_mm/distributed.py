@@ -11,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from data_pipelines.errors import UserError
 from eval.ranks import Ranks
 
 # torch 2.13 renamed these two; the old names warn.
@@ -26,7 +27,7 @@ def process_group(timeout_seconds: float) -> Iterator[Ranks]:
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if backend == "nccl":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(_own_gpu())
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_seconds))
     try:
         yield Ranks(rank=dist.get_rank(), world_size=dist.get_world_size())
@@ -36,9 +37,17 @@ def process_group(timeout_seconds: float) -> Iterator[Ranks]:
 
 def local_device() -> torch.device:
     """The GPU of this rank, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    return torch.device("cuda", _own_gpu()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _own_gpu() -> int:
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(
+            f"there is no GPU for rank {number} of this machine, which has {count}; "
+            f"start torchrun with --nproc-per-node {count} or fewer"
+        )
+    return number
 
 
 def wait_for_all(ranks: Ranks) -> None:
