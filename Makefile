@@ -6,9 +6,8 @@ export RINS_MM_CACHE ?= $(CURDIR)/.cache
 # One thread a process: on a CPU the ranks are the parallelism.
 export OMP_NUM_THREADS ?= 1
 
-# A rank for each GPU; two where there is none.
-GPUS := $(shell nvidia-smi -L 2>/dev/null | wc -l)
-RANKS ?= $(if $(filter-out 0,$(GPUS)),$(GPUS),2)
+# A rank for each GPU that torch sees; two where there is none.
+RANKS ?= $$(.venv/bin/python -c "import torch; print(torch.cuda.device_count() or 2)")
 PYTEST := .venv/bin/python -m pytest -n 2 --dist worksteal
 
 .PHONY: .venv demo test test-fast test-long check format clean
@@ -30,11 +29,11 @@ EXPORT := exports/emoji
 demo: .venv/.core
 	.venv/bin/python -m data_pipelines.index emoji:train emoji:val emoji:test emoji:style
 	.venv/bin/torchrun --nproc-per-node $(RANKS) -m rins_mm.train emoji --run-dir $(RUN) --resume
-	.venv/bin/python -m rins_mm.evaluate $(RUN) --tasks zero_shot:emoji-style retrieval:emoji-test --out $(RUN)/eval.json --overwrite
 	.venv/bin/python -m rins_mm.export $(RUN) --out $(EXPORT) --overwrite
-	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html
 	.venv/bin/python -m rins_mm.search $(EXPORT) --pictures emoji:style --top-k 3 --html $(RUN)/search.html --overwrite \
 		--query "a red apple" --query "person biking" --query "sad face"
+	.venv/bin/python -m rins_mm.evaluate $(RUN) --tasks zero_shot:emoji-style retrieval:emoji-test --out $(RUN)/eval.json --overwrite
+	.venv/bin/python -m rins_mm.report $(RUN) --out $(RUN)/report.html --overwrite
 	@echo
 	@echo "report   $(CURDIR)/$(RUN)/report.html"
 	@echo "search   $(CURDIR)/$(RUN)/search.html"
@@ -62,7 +61,7 @@ format: .venv/.test
 	.venv/bin/ruff check --fix .
 
 clean:
-	rm -rf .venv .cache runs exports *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The README's table of results: three runs of the demo's recipe.
 .PHONY: emoji-seeds

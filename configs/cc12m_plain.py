@@ -25,7 +25,6 @@ def config(
         max_steps=73_000,
         batch_size=BATCH_SIZE,
         checkpoint_every=2_000,
-        eval_every=10_000,
         log_every=20,
         image=ImageTowerConfig(name="vit_base_patch16_siglip_224", image_size=224),
         text=text_tower("B", context_length=64, recursion=text_recursion),

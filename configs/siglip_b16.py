@@ -1,13 +1,13 @@
 """SigLIP B/16 at 256 pixels on 10 billion pairs: the settings of "No Filter" (arXiv 2405.13777, section 2).
 
-Give your own shards and a sentencepiece model of 32,000 pieces:
+Give your own shards and a sentencepiece model of 32,000 pieces. `--dry-run` says how many devices hold a batch:
 
-    torchrun --nproc-per-node 8 -m rins_mm.train siglip_b16 --data.shards 'shards/*.tar' \\
+    torchrun --nnodes 4 --nproc-per-node 8 -m rins_mm.train siglip_b16 --data.shards 'shards/*.tar' \\
         --tokenizer.model-file c4_en.model
 """
 
 from data_pipelines.loader import DataConfig
-from rins_mm.config import EvaluationConfig, TokenizerConfig, TrainConfig
+from rins_mm.config import TokenizerConfig, TrainConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.sizes import text_tower
@@ -27,7 +27,6 @@ def config(
         max_steps=610_000,
         batch_size=BATCH_SIZE,
         checkpoint_every=5_000,
-        eval_every=50_000,
         log_every=50,
         image=ImageTowerConfig(name="vit_base_patch16_siglip_256", image_size=256),
         text=text_tower("B", context_length=64, recursion=text_recursion),
@@ -43,5 +42,4 @@ def config(
             cooldown_samples=50_000 * BATCH_SIZE,
             timescale_samples=10_000 * BATCH_SIZE,
         ),
-        evaluation=EvaluationConfig(tasks=()),
     )

@@ -8,6 +8,9 @@ from collections.abc import Callable
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The operating system's errors for a full disk, an exceeded quota, and a limit on the size of files."""
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""Its errors for a path that may not be written, or is a file where a folder is needed, or the reverse."""
+
 
 class UserError(Exception):
     """A mistake in what was given: one line that names what was wrong, the value, and the mend."""
@@ -25,14 +28,22 @@ def run_command(main: Callable[[list[str]], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        print(
-            f"error: no space is left{where} ({error.strerror}); free some space or name a folder "
-            "on another disk, then run again",
-            file=sys.stderr,
-        )
+        print(f"error: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _in_one_line(error: OSError) -> str:
+    """What to do about a disk or a path that cannot be used; any other error is raised again."""
+    if error.errno in FULL:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return (
+            f"no space is left{where} ({error.strerror}); free some space or name a folder "
+            "on another disk, then run again"
+        )
+    if error.errno in UNUSABLE and error.filename:
+        return (
+            f"cannot use {error.filename} ({error.strerror}); name another path, or mend this one"
+        )
+    raise error

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.cache import cache_folder, one_at_a_time
 from data_pipelines.errors import UserError
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import Sample, write_shard
@@ -37,19 +38,6 @@ def expanded_shards(pack: str, split: str) -> list[Path]:
     return [folder / shard["name"] for shard in read_manifest(PACKS_FOLDER / pack)["shards"][split]]
 
 
-def class_names(pack: str, split: str) -> list[str]:
-    """The distinct positive keys of a split, sorted: the class names of its zero-shot task."""
-    table = read_table(PACKS_FOLDER / pack)
-    concepts = (table["concepts"][concept] for _, concept, _ in table["samples"][split])
-    return sorted({table["bases"][concept["base"]]["positive_key"] for concept in concepts})
-
-
-def cache_folder() -> Path:
-    """RINS_MM_CACHE, or ~/.cache/rins_mm."""
-    named = os.environ.get("RINS_MM_CACHE", "")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "rins_mm"
-
-
 def expand_pack(pack: Path) -> Path:
     """The cache folder that holds the pack's shards.
 
@@ -60,6 +48,13 @@ def expand_pack(pack: Path) -> Path:
     target = cache_folder() / f"{pack.name}-{manifest['pack_sha256'][:12]}"
     if _is_whole(target, manifest):
         return target
+    with one_at_a_time("expansion"):
+        if not _is_whole(target, manifest):
+            _expand(pack, manifest, target)
+    return target
+
+
+def _expand(pack: Path, manifest: dict[str, Any], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         working = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
@@ -74,7 +69,6 @@ def expand_pack(pack: Path) -> Path:
         _move_into_place(working, target, manifest)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    return target
 
 
 def read_manifest(pack: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_pipelines.cache import one_at_a_time
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.grouping import PART_TYPES, group_members, key_as_text, require_usable
 from data_pipelines.progress import with_progress
@@ -36,8 +37,9 @@ FORMAT_VERSION = 1
 
 def read_or_build_indexes(shards: Sequence[Path]) -> list["ShardIndex"]:
     """The index of each shard, in order, with progress on stderr when it takes a while."""
-    named = with_progress(shards, total=len(shards), label="indexes of shards")
-    return [read_or_build_index(shard) for shard in named]
+    with one_at_a_time("indexing"):
+        named = with_progress(shards, total=len(shards), label="indexes of shards")
+        return [read_or_build_index(shard) for shard in named]
 
 
 def read_or_build_index(shard: Path) -> "ShardIndex":

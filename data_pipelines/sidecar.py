@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.expand import cache_folder
+from data_pipelines.cache import cache_folder
 
 # Each part of a sample takes at least a kilobyte of its shard and far less of the index.
 _SPARE_BYTES = 1 << 20

@@ -66,7 +66,7 @@ def demo_results() -> str:
 
 
 def recipe_costs() -> str:
-    """Parameters, operations and predicted hours of every recipe but the demo's."""
+    """Parameters, operations and predicted hours of every recipe."""
     # Imported here: the other tables need no torch.
     from rins_mm.budget import estimate
     from rins_mm.config import load_config, recipe_names
@@ -76,7 +76,7 @@ def recipe_costs() -> str:
     rows.append("| --- | --- | ---: | ---: | ---: | ---: |")
     for name in recipe_names():
         config = load_config(name)
-        budget = estimate(config, caption_tokens=16)
+        budget = estimate(config, caption_tokens=float(config.text.context_length))
         hours = budget.total_flops / (0.4 * PEAK_FLOPS["h100"]) / 3600
         recursion = config.text.recursion
         depth = recursion.signature + (

@@ -108,7 +108,9 @@ def _read_ahead(
     read_picture: Callable[[int], Picture], blocks: Sequence[list[int]], unusable: dict[int, str]
 ) -> Iterator[list[Picture]]:
     """The pictures of each block; threads read the next block while this one is encoded."""
-
+    if not blocks:
+        # Few pictures and many ranks: this one has none.
+        return
     with ThreadPoolExecutor(max_workers=READER_THREADS) as readers:
 
         def begin(block: list[int]) -> dict[int, Future[Picture]]:

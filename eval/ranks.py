@@ -3,12 +3,15 @@
 Axes: W processes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Int64, Shaped
 from torch import Tensor
+
+from data_pipelines.errors import UserError
 
 
 def current_ranks() -> "Ranks":
@@ -63,6 +66,16 @@ class Ranks:
             bytes(row[:length].tolist()).decode("utf-8")
             for row, length in zip(rows, lengths, strict=True)
         ]
+
+
+def require_same(what: str, fingerprints: Sequence[str], ranks: Ranks) -> None:
+    """Raise UserError, in every process, where the processes do not see the same thing."""
+    seen = ranks.all_gather_text(" ".join(fingerprints))
+    if len(set(seen)) > 1:
+        raise UserError(
+            f"the processes do not agree on {what}: {sorted(set(seen))}; "
+            "give all of them the same weights and the same files"
+        )
 
 
 def _exchange_device() -> torch.device:

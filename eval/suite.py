@@ -15,7 +15,7 @@ from torch import Tensor
 from data_pipelines.errors import UserError
 from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
 from eval.encoder import DualEncoder
-from eval.ranks import Ranks, current_ranks
+from eval.ranks import Ranks, current_ranks, require_same
 from eval.retrieval import chance_recalls, recalls
 from eval.tasks import RetrievalTask, ZeroShotTask, open_task
 from eval.zero_shot import accuracies, chance_accuracies, class_vectors, count_correct
@@ -46,8 +46,8 @@ def run_suite(
     variants = list(dict.fromkeys(variants))
     tasks = [open_task(name, data) for name in dict.fromkeys(task_names)]
     fingerprints = [task.pictures.fingerprint for task in tasks]
-    _require_same("the encoder", [encoder.fingerprint], ranks)
-    _require_same("the data of the tasks", fingerprints, ranks)
+    require_same("the encoder", [encoder.fingerprint], ranks)
+    require_same("the data of the tasks", fingerprints, ranks)
     results = []
     embedded: dict[str, EmbeddedPictures] = {}
     for task, fingerprint in zip(tasks, fingerprints, strict=True):
@@ -163,13 +163,3 @@ def _result(
         "data_fingerprint": task.pictures.fingerprint,
         "encoder_fingerprint": encoder.fingerprint,
     }
-
-
-def _require_same(what: str, fingerprints: Sequence[str], ranks: Ranks) -> None:
-    """Raise UserError, in every process, where the processes do not see the same thing."""
-    seen = ranks.all_gather_text(" ".join(fingerprints))
-    if len(set(seen)) > 1:
-        raise UserError(
-            f"the processes do not agree on {what}: {sorted(set(seen))}; "
-            "give all of them the same weights and the same files"
-        )

@@ -1,11 +1,12 @@
 """What a recipe will cost, before it runs: parameters, operations, memory, time."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from rins_mm.config import TrainConfig
-from rins_mm.flops import PEAK_FLOPS, STEP_PER_FORWARD, image_cost, text_cost
+from rins_mm.flops import DEVICE_GIB, PEAK_FLOPS, STEP_PER_FORWARD, image_cost, text_cost
 from rins_mm.models.siglip import SigLIP
 
 BYTES_PER_PARAMETER = 16
@@ -13,6 +14,9 @@ BYTES_PER_PARAMETER = 16
 
 ACTIVATION_BYTES_PER_TOKEN_AND_WIDTH = 34
 """What a pre-norm block keeps in bf16 for its backward pass (arXiv 2205.05198, section 4.1)."""
+
+USABLE_MEMORY = 0.9
+"""Share of a device's memory that weights and activations may fill."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,10 @@ class Budget:
 
 
 def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
-    """Count a recipe's costs without allocating its weights; `caption_tokens` is the mean caption length."""
+    """Count a recipe's costs without allocating its weights.
+
+    `caption_tokens` is the length of a row of text: rows are as long as the longest caption of a batch.
+    """
     with torch.device("meta"):
         model = SigLIP(
             config.image, config.text, vocab_size=config.tokenizer.vocab_size, pad_token=0
@@ -76,6 +83,8 @@ def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: f
     rate = PEAK_FLOPS[device] * utilisation / budget.flops_per_pair
     hours = budget.samples / rate / 3600
     batch_bytes = budget.estimated_activation_bytes_per_pair * config.batch_size
+    room = USABLE_MEMORY * DEVICE_GIB[device] * 2**30 - budget.state_bytes
+    devices = f"at least {math.ceil(batch_bytes / room)}" if room > 0 else "none is large enough"
     lines = (
         (
             "parameters",
@@ -93,6 +102,10 @@ def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: f
         (
             "activations of a whole batch",
             f"about {batch_bytes / 2**30:.1f} GiB, shared by all ranks",
+        ),
+        (
+            f"{device}s of {DEVICE_GIB[device]} GiB needed",
+            f"{devices}: each holds its share of a batch at once",
         ),
         (
             f"time on one {device}",

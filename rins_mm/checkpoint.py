@@ -73,7 +73,7 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync(final.parent)
-    for old in complete_steps(run_dir)[:-keep]:
+    for old in [s for s in complete_steps(run_dir) if s != step][: -(keep - 1) or None]:
         _remove(run_dir / "checkpoints" / f"step-{old:08d}")
     return final
 
@@ -202,8 +202,10 @@ def restore_optimizer(
     for name, tensor in read_tensors(checkpoint.folder / "optimizer.safetensors").items():
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
-        # A fused AdamW wants its step counts beside the parameters.
-        optimizer.state[parameter][key] = tensor.to(parameter.device)
+        # Moments lie beside their parameters. Step counts do where the update is one kernel; elsewhere
+        # they stay on the CPU, where reading them does not wait for the device.
+        beside = tensor.dim() > 0 or optimizer.defaults.get("fused") or False
+        optimizer.state[parameter][key] = tensor.to(parameter.device) if beside else tensor
     numbers = json.loads((checkpoint.folder / "optimizer.json").read_text())
     for name, number in numbers.items():
         parameter_name, _, key = name.rpartition("/")

@@ -44,6 +44,8 @@ class TokenizerConfig:
     """sentencepiece only: lower case, and punctuation removed, before encoding (SigLIP does both)."""
     vocab_size: int = 3_302
     """How many ids the tokenizer has: the size of the text tower's table, checked against the file."""
+    pad_token: int | None = None
+    """sentencepiece only, seen only where text.padding is siglip: the id that fills rows (1 for SigLIP's weights)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,10 @@ def _open_tokenizer(config: TokenizerConfig, context_length: int) -> Tokenizer:
     model = read_model(path)
     try:
         return SentencePieceTokenizer(
-            model, canonicalize=config.canonicalize, context_length=context_length
+            model,
+            canonicalize=config.canonicalize,
+            context_length=context_length,
+            pad_token=config.pad_token,
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -50,12 +50,6 @@ def _own_gpu() -> int:
     return number
 
 
-def wait_for_all(ranks: Ranks) -> None:
-    """Return when every rank has come here."""
-    if ranks.world_size > 1:
-        dist.barrier()
-
-
 class _Gather(torch.autograd.Function):
     """All ranks' rows, one rank after the other; the gradient of a rank's rows is summed over all ranks."""
 

@@ -20,6 +20,9 @@ STEP_PER_FORWARD = 3
 PEAK_FLOPS = {"h100": 989e12, "h200": 989e12, "a100": 312e12, "l40s": 362e12, "rtx4090": 165e12}
 """Dense bf16 operations per second of one device, from the makers' data sheets."""
 
+DEVICE_GIB = {"h100": 80, "h200": 141, "a100": 80, "l40s": 48, "rtx4090": 24}
+"""Memory of one device, in GiB, from the same sheets."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TowerCost:

@@ -1,7 +1,6 @@
 """The optimizer: which parameters decay, and who updates them."""
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +98,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The same rate for every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """How many numbers are trained, each counted once."""
-    return sum(p.numel() for p in parameters)

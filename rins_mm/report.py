@@ -39,7 +39,9 @@ class ReportCommand:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     out: Path
-    """HTML file to write; it is replaced if it exists."""
+    """HTML file to write."""
+    overwrite: bool = False
+    """Replace the file if it exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ def main(argv: list[str]) -> None:
             command.run.resolve().name, config, read_rows(command.run / "metrics.jsonl")
         ),
     )
-    write_whole(command.out, page, overwrite=True)
+    write_whole(command.out, page, overwrite=command.overwrite)
     print(f"wrote {command.out}")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,10 +17,10 @@ from typing import Any
 import torch
 
 from data_pipelines.errors import UserError
-from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.ranks import Ranks
-from rins_mm.checkpoint import Checkpoint, newest_checkpoint
-from rins_mm.config import TrainConfig, read_config, write_config
+from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
+from rins_mm.config import TrainConfig, build_tokenizer, read_config, write_config
 
 MAY_CHANGE = {
     "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",
@@ -29,10 +30,16 @@ MAY_CHANGE = {
 """Settings that a resumed run may change without becoming another run."""
 
 
+def open_run_tokenizer(config: TrainConfig) -> Tokenizer:
+    """The tokenizer that the run keeps a copy of; the configured one where it has not begun."""
+    kept = Path(config.run_dir) / "tokenizer"
+    return load_tokenizer(kept) if kept.is_dir() else build_tokenizer(config)
+
+
 def refuse_existing_run(config: TrainConfig) -> None:
     """Never write a new run over an old one."""
     run_dir = Path(config.run_dir)
-    if (run_dir / "config.json").exists():
+    if (run_dir / "config.json").exists() or complete_steps(run_dir):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or choose another --run-dir"
         )
@@ -42,6 +49,10 @@ def resume_run(config: TrainConfig, facts: Mapping[str, Any]) -> Checkpoint | No
     """The newest checkpoint of the run that `config` continues; None where it has not got that far."""
     run_dir = Path(config.run_dir)
     if not (run_dir / "config.json").exists():
+        if complete_steps(run_dir):
+            raise UserError(
+                f"{run_dir} has checkpoints but no config.json; put it back, or choose another --run-dir"
+            )
         return None
     recorded, wanted = _leaves(read_config(run_dir / "config.json")), _leaves(config)
     differing = [
@@ -79,10 +90,11 @@ def begin_run(
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    stamp = now.replace(":", "")
     previous = run_dir / "config.json"
     if previous.exists() and read_config(previous) != config:
         # A resumed run may change some settings; what they were before stays on record.
-        previous.rename(run_dir / f"config.until-{now.replace(':', '')}.json")
+        shutil.copy2(previous, run_dir / f"config.until-{stamp}.json")
     write_config(config, run_dir / "config.json")
     tokenizer.save(run_dir / "tokenizer")
     with (run_dir / "command.txt").open("a") as file:
@@ -92,7 +104,10 @@ def begin_run(
         "world_size": ranks.world_size,
         "threads": config.num_threads,
     }
-    (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    path = run_dir / "environment.json"
+    if path.exists() and json.loads(path.read_text()) != environment:
+        shutil.copy2(path, run_dir / f"environment.until-{stamp}.json")
+    path.write_text(json.dumps(environment, indent=2) + "\n")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -120,15 +135,19 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the source tree; None where the package was installed without one."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    """What git says of this source tree; None where this file is not one that git keeps."""
+    here = Path(__file__)
+
+    def ask(*words: str) -> str | None:
+        command = ["git", "-C", str(here.parent), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # Installed below somebody else's repository, it must not report theirs.
+    return ask(*arguments) if ask("ls-files", "--error-unmatch", here.name) is not None else None
 
 
 def _leaves(config: Any, prefix: str = "") -> dict[str, Any]:

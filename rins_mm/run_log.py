@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_pipelines.errors import UserError
 from eval.ranks import Ranks
 
 
@@ -32,7 +34,7 @@ class RunLog:
             # Optional, and slow to import.
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(run_dir / "tensorboard"))
+            self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
         if sys.stderr.isatty():
             columns = (
                 TextColumn("training"),
@@ -72,6 +74,16 @@ class RunLog:
         for name, value in metrics.items():
             self.say(f"step {step:>6}  {name} {value:.4f}")
 
+    def write_bad_samples(self, step: int, counts: Mapping[tuple[str, str], int]) -> None:
+        """Append the counts of samples that were left out, by shard and cause, and print their sums."""
+        rows = [[shard, cause, count] for (shard, cause), count in sorted(counts.items())]
+        self._write({"step": step, "bad_samples": rows})
+        causes: Counter[str] = Counter()
+        for (_, cause), count in counts.items():
+            causes[cause] += count
+        for cause, count in causes.most_common():
+            self.say(f"step {step:>6}  left out since the start of this launch: {count} x {cause}")
+
     def _write(self, row: Mapping[str, Any]) -> None:
         if not self.active:
             return
@@ -98,22 +110,24 @@ def keep_rows_before(path: Path, first_step: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= first_step:
-            kept.append(line + "\n")
+    rows = read_rows(path)
+    kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= first_step]
     temporary = path.with_suffix(".partial")
     temporary.write_text("".join(kept))
     temporary.replace(path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The rows of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    lines = path.read_text().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}, line {number}, is damaged; mend or remove it") from error
+    return rows
 
 
 class StepTimer:

@@ -4,13 +4,11 @@ Axes: Q queries, N pictures, E the shared embedding.
 """
 
 import base64
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +29,7 @@ from data_pipelines.errors import UserError, run_command
 from eval.embed import embed_pictures, embed_texts
 from eval.encoder import DualEncoder
 from eval.ranks import Ranks
+from eval.report import page_templates, write_whole
 from rins_mm.distributed import local_device
 from rins_mm.encoder import load_encoder
 from rins_mm.gallery import Gallery, open_gallery, printable
@@ -87,7 +86,7 @@ def main(argv: list[str]) -> None:
             "pictures": f"{gallery.num_pictures:,} pictures in {printable(command.pictures)}",
             "fingerprint": encoder.fingerprint,
         }
-        _write_whole(command.html, search_page(found, gallery, facts))
+        write_whole(command.html, search_page(found, gallery, facts), overwrite=command.overwrite)
         console.print(Text(f"wrote {command.html}"))
 
 
@@ -181,10 +180,7 @@ def remarks(found: "Found", gallery: Gallery) -> list[str]:
 
 def search_page(found: "Found", gallery: Gallery, facts: Mapping[str, str]) -> str:
     """An HTML page with the answers. It holds its pictures, loads nothing, runs no script."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = files("rins_mm").joinpath("search.html.jinja").read_text(encoding="utf-8")
+    templates = page_templates(jinja2.PackageLoader("rins_mm", ""))
 
     @cache
     def card(number: int) -> dict[str, Any]:
@@ -194,7 +190,7 @@ def search_page(found: "Found", gallery: Gallery, facts: Mapping[str, str]) -> s
             "picture": thumbnail(gallery.read(number)),
         }
 
-    return environment.from_string(template).render(
+    return templates.get_template("search.html.jinja").render(
         answers=[
             (printable(query), [(match, card(match.number)) for match in matches])
             for query, matches in found.answers.items()
@@ -212,16 +208,6 @@ def thumbnail(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=85)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,22 +13,24 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import train_batches
 from data_pipelines.manifest import Dataset, open_dataset
 from data_pipelines.tokenizers import Tokenizer
-from eval.ranks import Ranks
+from eval.ranks import Ranks, require_same
 from eval.suite import run_suite
 from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
+from rins_mm.checkpoint import Checkpoint
 from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names
-from rins_mm.distributed import local_device, process_group, wait_for_all
+from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.recursion import reachable_signatures
 from rins_mm.models.siglip import SigLIP, build_model
-from rins_mm.run_folder import begin_run, refuse_existing_run, resume_run
+from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog
 from rins_mm.trainer import Trainer
 from rins_mm.validation import validate
@@ -47,8 +49,9 @@ class TrainCommand:
     """For --dry-run: the device whose time is estimated."""
     utilisation: float = 0.4
     """For --dry-run: the share of the device's peak that is assumed."""
-    caption_tokens: float = 16.0
-    """For --dry-run: the mean length of a caption in tokens."""
+    caption_tokens: float | None = None
+    """For --dry-run: the length of a row of text in tokens, that is, of the longest caption of a batch;
+    None: the whole context."""
 
 
 def parse(argv: list[str]) -> TrainCommand:
@@ -60,7 +63,7 @@ def parse(argv: list[str]) -> TrainCommand:
         )
     source, flags = ("emoji", ["--help"]) if asks_for_help else (argv[0], argv[1:])
     config = load_config(source)
-    if Path(source).is_dir():
+    if source not in recipe_names() and Path(source).is_dir():
         # The folder may have been moved since it was written.
         config = replace(config, run_dir=source)
     return tyro.cli(
@@ -74,37 +77,22 @@ def parse(argv: list[str]) -> TrainCommand:
 
 
 def main(argv: list[str]) -> None:
-    """Assemble the parts of a run, and train."""
+    """Check everything, then assemble the parts of a run, and train."""
     command = parse(argv)
     config = command.config
-    validate(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    validate(config, world_size=world_size)
+    if command.dry_run:
+        caption_tokens = command.caption_tokens or float(config.text.context_length)
+        budget = estimate(config, caption_tokens=caption_tokens)
+        print(describe(budget, config, device=command.device, utilisation=command.utilisation))
+        return
     for task in config.evaluation.tasks:
         # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
         open_task(task, evaluation_data(config))
-    if command.dry_run:
-        budget = estimate(config, caption_tokens=command.caption_tokens)
-        print(describe(budget, config, device=command.device, utilisation=command.utilisation))
-        return
-    tokenizer = build_tokenizer(config)
     torch.set_num_threads(config.num_threads)
+    tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
     dataset = open_dataset(config.data.shards)
-    with process_group(config.timeout_seconds) as ranks:
-        train(config, dataset, tokenizer, ranks, resume=command.resume, command_line=argv)
-
-
-def train(
-    config: TrainConfig,
-    dataset: Dataset,
-    tokenizer: Tokenizer,
-    ranks: Ranks,
-    *,
-    resume: bool,
-    command_line: list[str],
-) -> None:
-    """One run, from its first or its next step to its last."""
-    run_dir = Path(config.run_dir)
-    facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
-    # The model first: a configuration that cannot be built must not leave a run folder behind.
     model = build_model(
         config.image,
         config.text,
@@ -114,52 +102,83 @@ def train(
         initial_scale=config.loss.initial_scale,
         initial_bias=config.loss.initial_bias,
     )
-    if resume:
-        checkpoint = resume_run(config, facts)
-    else:
+    check_world_size(model, world_size)
+    facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
+    checkpoint = resume_run(config, facts) if command.resume else None
+    if not command.resume:
         refuse_existing_run(config)
-        checkpoint = None
-    # Every rank has looked at the folder before the first one writes into it.
-    wait_for_all(ranks)
-    if ranks.is_first:
-        begin_run(config, tokenizer, command_line, ranks)
+    with process_group(config.timeout_seconds) as ranks:
+        agreed = [*facts.values(), f"step {checkpoint.step if checkpoint else 0}"]
+        # Also: every rank has looked at the folder before the first one writes into it.
+        require_same("the data, the tokenizer and the checkpoint", agreed, ranks)
+        if checkpoint and checkpoint.step == config.max_steps:
+            if ranks.is_first:
+                print(f"{config.run_dir} has reached its last step, {checkpoint.step}, already")
+            return
+        if ranks.is_first:
+            begin_run(config, tokenizer, argv, ranks)
+        train(config, dataset, tokenizer, model, checkpoint, ranks, facts)
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    model: SigLIP,
+    checkpoint: Checkpoint | None,
+    ranks: Ranks,
+    facts: Mapping[str, str],
+) -> None:
+    """One run, from its first or its next step to its last."""
+    first_step = checkpoint.step if checkpoint else 0
     bad_samples = BadSampleCounts()
     run_log = RunLog(
-        run_dir,
+        Path(config.run_dir),
         ranks,
         max_steps=config.max_steps,
-        first_step=checkpoint.step if checkpoint else 0,
+        first_step=first_step,
         tensorboard=config.tensorboard,
     )
-    trainer = Trainer(
-        config,
-        model,
-        ranks=ranks,
-        device=local_device(),
-        run_log=run_log,
-        evaluate=partial(evaluate, config=config, tokenizer=tokenizer, ranks=ranks),
-        facts=facts,
-        bad_samples=bad_samples,
-    )
-    if checkpoint:
-        trainer.restore(checkpoint)
-    run_log.say(opening_line(config, dataset, ranks, trainer.first_step))
-    batches = train_batches(
-        config.data,
-        dataset,
-        tokenizer,
-        image_size=config.image.image_size,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_step=trainer.first_step,
-        num_steps=config.max_steps - trainer.first_step,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        bad_samples=bad_samples,
-    )
-    with closing(run_log), closing(batches):
-        trainer.fit(batches)
-    run_log.say(f"done: {config.max_steps} steps; the run is in {run_dir}")
+    with closing(run_log):
+        trainer = Trainer(
+            config,
+            model,
+            ranks=ranks,
+            device=local_device(),
+            run_log=run_log,
+            evaluate=partial(evaluate, config=config, tokenizer=tokenizer, ranks=ranks),
+            facts=facts,
+            bad_samples=bad_samples,
+        )
+        if checkpoint:
+            trainer.restore(checkpoint)
+        run_log.say(opening_line(config, dataset, ranks, first_step))
+        batches = train_batches(
+            config.data,
+            dataset,
+            tokenizer,
+            image_size=config.image.image_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=first_step,
+            num_steps=config.max_steps - first_step,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            bad_samples=bad_samples,
+        )
+        with closing(batches):
+            trainer.fit(batches)
+        run_log.say(f"done: {config.max_steps} steps; the run is in {config.run_dir}")
+
+
+def check_world_size(model: SigLIP, world_size: int) -> None:
+    """Refuse several ranks for a model whose batch statistics would differ between them."""
+    names = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
+    if world_size > 1 and names:
+        raise UserError(
+            f"the image tower {model.image_tower.config.name!r} has {len(names)} BatchNorm layers, whose "
+            f"statistics {world_size} ranks would not share; start one rank, or choose a model without them"
+        )
 
 
 def evaluate(

@@ -1,6 +1,8 @@
 """The training loop and one step of it."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -79,11 +81,18 @@ class Trainer:
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
                 self.log(done, metrics)
-            if due(done, config.eval_every, config.max_steps):
-                self.run_log.write_evaluation(done, self.evaluate(self.best_model(), done))
-                self.timer.restart()
-            if due(done, config.checkpoint_every, config.max_steps):
-                self.save(done)
+            evaluates = due(done, config.eval_every, config.max_steps)
+            saves = due(done, config.checkpoint_every, config.max_steps)
+            if evaluates or saves:
+                self.report_bad_samples(done)
+            try:
+                if evaluates:
+                    self.run_log.write_evaluation(done, self.evaluate(self.best_model(), done))
+            finally:
+                # What was trained is kept also when its evaluation fails.
+                if saves:
+                    self.save(done)
+            if evaluates or saves:
                 self.timer.restart()
 
     def train_step(self, step: int, batch: ImageTextBatch) -> dict[str, Any]:
@@ -164,10 +173,19 @@ class Trainer:
                 "samples_seen": done * self.config.batch_size,
                 "samples_per_second": steps * self.config.batch_size / elapsed,
                 "data_wait_fraction": waited / elapsed,
-                "bad_samples": self.bad_samples.num_bad,
                 "time": time.time(),
             }
         )
+
+    def report_bad_samples(self, done: int) -> None:
+        """Say, on the first rank, how many samples of this launch were left out, by shard and cause."""
+        own = [[*place, count] for place, count in self.bad_samples.by_shard_and_cause.items()]
+        total: Counter[tuple[str, str]] = Counter()
+        for text in self.ranks.all_gather_text(json.dumps(own)):
+            for shard, cause, count in json.loads(text):
+                total[shard, cause] += count
+        if total:
+            self.run_log.write_bad_samples(done, total)
 
     def best_model(self) -> SigLIP:
         """The model to be evaluated: the averaged weights where an average is kept."""

@@ -1,5 +1,6 @@
 """What a configuration must keep to. All of it is checked before any process group exists."""
 
+import importlib.util
 from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
@@ -49,6 +50,10 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
     _check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
     check_optimizer_name(config.optimizer.name)
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "tensorboard is asked for but not installed; pip install tensorboard, or leave out --tensorboard"
+        )
     _check_schedule(config)
 
 

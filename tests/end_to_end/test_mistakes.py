@@ -1,7 +1,10 @@
 """What a user can get wrong ends in one clear line and exit code 2, quickly, without a traceback."""
 
 import io
+import os
 import resource
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -96,6 +99,56 @@ def test_more_ranks_than_pairs(tmp_path: Path) -> None:
     argv = [TOY, "--batch-size", "1", "--run-dir", str(tmp_path / "run")]
     for outcome in run(train.main, argv, tmp_path, world_size=2):
         mistake(outcome, "2 ranks", "batch_size of 1")
+
+
+def test_batch_statistics_on_several_ranks(tmp_path: Path) -> None:
+    argv = [TOY, *RESNET, "--run-dir", str(tmp_path / "run"), "--max-steps", "1"]
+    for outcome in run(train.main, argv, tmp_path, world_size=2):
+        mistake(outcome, "resnet18", "BatchNorm", "one rank")
+    run_well(train.main, argv, tmp_path / "alone")
+
+
+def test_a_run_folder_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    argv = [TOY, "--run-dir", str(tmp_path / "file" / "run"), "--max-steps", "1"]
+    mistake(run(train.main, argv, tmp_path / "logs")[0], str(tmp_path / "file"), "another path")
+
+
+def train_from_a_folder_of_its_own(argv: list[str]) -> None:
+    """Train as ranks do that share no disk: each with its own run folder."""
+    folders, *argv = argv
+    train.main([*argv, "--run-dir", folders.split(",")[int(os.environ["RANK"])]])
+
+
+def test_ranks_that_do_not_share_the_run_folder(tmp_path: Path) -> None:
+    folders = f"{tmp_path / 'here'},{tmp_path / 'there'}"
+    argv = [TOY, "--max-steps", "2", "--checkpoint-every", "1", "--resume"]
+    run_well(train.main, [*argv[:2], "1", "--run-dir", str(tmp_path / "here")], tmp_path / "logs")
+    for outcome in run(train_from_a_folder_of_its_own, [folders, *argv], tmp_path, world_size=2):
+        mistake(outcome, "do not agree", "step 0", "step 1")
+
+
+@pytest.mark.slow
+def test_a_mistake_under_torchrun_is_said_in_one_line_a_rank(
+    tmp_path: Path, repository: Path
+) -> None:
+    # torchrun adds a summary of its own and ends with 1, whatever its workers end with.
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "rins_mm.train",
+    ]
+    done = subprocess.run(
+        [*command, "emojy"], cwd=repository, capture_output=True, text=True, timeout=120
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert 1 <= len(lines) <= 2 and len(set(lines)) == 1
+    assert "'emojy'" in lines[0] and "rins_mm/train.py" not in done.stderr
+    assert done.returncode == 1
 
 
 def train_with_small_files(argv: list[str]) -> None:

@@ -46,5 +46,5 @@ def test_kills_at_random_instants_change_no_loss_no_evaluation_and_no_weight(
 
 
 def without_timing(row: dict) -> dict:
-    timing = {"time", "samples_per_second", "data_wait_fraction", "bad_samples"}
+    timing = {"time", "samples_per_second", "data_wait_fraction"}
     return {key: value for key, value in row.items() if key not in timing}

@@ -28,8 +28,21 @@ COMMANDS = {
     "data_pipelines.prepare.from_folder": from_folder.main,
     "data_pipelines.prepare.train_tokenizer": train_tokenizer.main,
 }
-TOY_SIZE = {"--max-steps": "2", "--batch-size": "8", "--vocab-size": "200"}
-FEW = ["--data.shards", "emoji:val", "--evaluation.tasks", "--schedule.warmup-samples", "0"]
+TOY_SIZE = {
+    "--max-steps": ["2"],
+    "--batch-size": ["8"],
+    "--schedule.warmup-samples": ["0"],
+    "--evaluation.tasks": [],
+}
+
+
+def with_toy_size(argv: list[str]) -> list[str]:
+    for flag, values in TOY_SIZE.items():
+        if flag in argv and values:
+            argv[argv.index(flag) + 1] = values[0]
+        elif flag not in argv:
+            argv += [flag, *values]
+    return argv if "--data.shards" in argv else [*argv, "--data.shards", "emoji:val"]
 
 
 def commands(readme: str) -> list[list[str]]:
@@ -48,11 +61,8 @@ def test_the_commands_of_the_readme_run(
     for number, words in enumerate(run):
         module = words[words.index("-m") + 1]
         argv = words[words.index("-m") + 2 :]
-        for flag, value in TOY_SIZE.items():
-            if flag in argv:
-                argv[argv.index(flag) + 1] = value
         if module == "rins_mm.train" and argv[0] == "emoji":
-            argv += FEW
+            argv = with_toy_size(argv)
         world_size = 2 if words[0] == "torchrun" else 1
         logs = tmp_path / f"logs-{number}"
         run_well(COMMANDS[module], argv, logs, world_size=world_size)

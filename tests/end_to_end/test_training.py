@@ -324,3 +324,34 @@ def test_evaluation_in_the_loop_reports_each_depth(tmp_path: Path) -> None:
     assert [row["step"] for row in evaluations] == [1, 2]
     names = evaluations[0]["evaluation"].keys()
     assert {name.split("/")[1] for name in names} == {"AB", "AAB", "AAAB"}
+
+
+def test_bad_samples_of_all_ranks_are_counted_by_shard_and_cause(tmp_path: Path) -> None:
+    shard = tmp_path / "mixed.tar"
+    dataset = open_dataset(["emoji:val"])
+    with webdataset.TarWriter(str(shard)) as writer:
+        for index in range(40):
+            sample = read_sample(dataset, index)
+            parts = dict(sample.parts)
+            if index % 10 == 3:
+                parts["webp"] = parts["webp"][:-40]
+            writer.write({"__key__": sample.key, **parts})
+    argv = [
+        TOY,
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--data.shards",
+        str(shard),
+        "--max-steps",
+        "2",
+    ]
+    argv += ["--batch-size", "20", "--checkpoint-every", "1"]
+    run_well(train.main, argv, tmp_path / "logs", world_size=2)
+    counts = [
+        row["bad_samples"]
+        for row in read_rows(tmp_path / "run" / "metrics.jsonl")
+        if "bad_samples" in row
+    ]
+    # Two steps of 20 are one pass over the 40 samples, 4 of which are broken.
+    assert counts[-1] == [["mixed.tar", "truncated picture", 4]]
+    assert "4 x truncated picture" in (tmp_path / "logs" / "rank-0.txt").read_text()

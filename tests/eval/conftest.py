@@ -1,9 +1,5 @@
-"""An encoder that needs no weights, and a way to run a function in several processes at once."""
+"""An encoder that needs no weights, and small data sets."""
 
-import json
-import multiprocessing
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -11,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 from torch.nn.functional import normalize
 
 from data_pipelines.hashing import stable_hash
 from data_pipelines.shard_writer import write_shard
-from eval.ranks import current_ranks
 
 WIDTH = 24
 
@@ -59,48 +53,6 @@ def _means(pixels: np.ndarray) -> torch.Tensor:
 @pytest.fixture
 def toy_encoder() -> ToyEncoder:
     return ToyEncoder()
-
-
-@pytest.fixture
-def run_on_ranks(tmp_path: Path) -> Callable[..., list]:
-    """`run_on_ranks(function, world_size)`: what `function(ranks)` returned on each rank."""
-
-    def run(function: Callable, world_size: int) -> list:
-        folder = tmp_path / f"world_{world_size}"
-        folder.mkdir()
-        # Forked children need no importable test module; spawned ones would.
-        context = multiprocessing.get_context("fork")
-        processes = [
-            context.Process(target=_run_one, args=(function, rank, world_size, folder))
-            for rank in range(world_size)
-        ]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-            for process in processes:
-                process.start()
-        for process in processes:
-            process.join(timeout=60)
-            if process.is_alive():
-                process.kill()
-        assert [process.exitcode for process in processes] == [0] * world_size
-        return [
-            json.loads((folder / f"result_{rank}.json").read_text()) for rank in range(world_size)
-        ]
-
-    return run
-
-
-def _run_one(function: Callable, rank: int, world_size: int, folder: Path) -> None:
-    # A pool of threads does not survive the fork.
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world_size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
-    try:
-        result = function(current_ranks())
-        (folder / f"result_{rank}.json").write_text(json.dumps(result))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
 
 
 @pytest.fixture

@@ -115,3 +115,15 @@ def test_vectors_have_the_same_bits_at_one_two_and_three_processes(run_on_ranks,
     for world_size in (2, 3):
         for result in results[world_size]:
             assert result == expected
+
+
+@pytest.mark.parametrize("num_pictures", [1, 50, 64, 65])
+def test_ranks_without_a_block_of_their_own_still_get_all_vectors(
+    run_on_ranks, toy_encoder, num_pictures
+):
+    def embed(ranks):
+        return embed_pictures(toy_encoder, picture, num_pictures, ranks).features.tolist()
+
+    alone = run_on_ranks(embed, 1)[0]
+    assert len(alone) == num_pictures
+    assert run_on_ranks(embed, 3) == [alone] * 3

@@ -94,7 +94,8 @@ def test_without_a_group_nothing_travels():
 
 @pytest.fixture(scope="module")
 def three_ranks(run_on_ranks):
-    def on_rank(rank):
+    def on_rank(ranks):
+        rank = ranks.rank
         model = make_model()
         buffer = GradientBuffer(model.parameters())
         backward(model, factor=rank + 1.0)

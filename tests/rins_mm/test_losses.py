@@ -248,11 +248,11 @@ def shares(request, run_on_ranks):
     """For each rank, its value and gradients by (loss, invalid rows)."""
     world_size = request.param
 
-    def on_rank(rank):
+    def on_rank(ranks):
         found = {}
         for kind in LOSSES:
             for name, invalid in CASES.items():
-                part = share(make_rows(NUM_ROWS, invalid=invalid), rank, world_size)
+                part = share(make_rows(NUM_ROWS, invalid=invalid), ranks.rank, world_size)
                 found[f"{kind}/{name}"] = part.gradients(kind, dist.group.WORLD)
             losses = []
             for seed in range(60):
@@ -261,7 +261,7 @@ def shares(request, run_on_ranks):
                 rows.images = (
                     rows.images * torch.tensor([0.1, 4.0, 1.0, 0.1, 0.1, 1.0, 0.1, 4.0])[:, None]
                 )
-                part = share(rows, rank, world_size)
+                part = share(rows, ranks.rank, world_size)
                 losses.append(part.loss(kind, dist.group.WORLD).detach())
             found[f"{kind}/values"] = torch.stack(losses)
         return found

@@ -18,7 +18,6 @@ from rins_mm.optim import (
     build_optimizer,
     check_optimizer_name,
     kernel_parameters,
-    num_parameters,
     set_learning_rate,
 )
 
@@ -172,7 +171,3 @@ def test_a_rate_holds_for_every_group():
     optimizer = build_optimizer(OptimizerConfig(), make_model())
     set_learning_rate(optimizer, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
-
-
-def test_parameters_are_counted_by_their_numbers():
-    assert num_parameters(torch.nn.Linear(3, 4).parameters()) == 16
