@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -90,26 +91,23 @@ def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def results_table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """For each task one row per variant and one for chance; shares in percent."""
-    shown = _metrics_of(results)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption=Text("\n".join(_remarks(results)), style="dim"),
-        caption_justify="left",
-    )
-    table.add_column("task and variant", overflow="fold")
+def results_tables(results: Sequence[Mapping[str, Any]]) -> Group:
+    """For each task a table with one row per variant and one for chance; shares in percent."""
+    tables = [_task_table(name, _of_task(results, name)) for name in _task_names(results)]
+    return Group(*tables, Text("\n".join(_remarks(results)), style="dim"))
+
+
+def _task_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    shown = _metrics_of(rows)
+    # Text, not markup: a path may hold square brackets.
+    title = Text(name, style="bold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table.add_column("variant", overflow="fold")
     for metric in shown:
         table.add_column(COLUMN_TITLES[metric], justify="right", no_wrap=True)
-    for name in _task_names(results):
-        rows = _of_task(results, name)
-        # Text, not markup: a path may hold square brackets.
-        table.add_row(Text(name, style="bold"))
-        for row in rows:
-            table.add_row(Text(f"  {row['variant']}"), *_cells(row["metrics"], shown))
-        chance = _cells(rows[0]["chance"], shown)
-        table.add_row("  chance", *chance, style="dim", end_section=True)
+    for row in rows:
+        table.add_row(Text(row["variant"]), *_cells(row["metrics"], shown))
+    table.add_row("chance", *_cells(rows[0]["chance"], shown), style="dim")
     return table
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from data_pipelines.errors import UserError, run_command
 from eval.ranks import Ranks
-from eval.report import results_table, write_page, write_results
+from eval.report import results_tables, write_page, write_results
 from eval.suite import run_suite
 from eval.tasks import TASKS
 from rins_mm.config import EvaluationConfig, read_config
@@ -148,7 +148,7 @@ def write(
     if command.html is not None:
         write_page(command.html, results, facts, overwrite=command.overwrite)
     console = Console(highlight=False)
-    console.print(results_table(results))
+    console.print(results_tables(results))
     for path in (out, command.html):
         if path is not None:
             console.print(f"wrote {path}", markup=False, soft_wrap=True)

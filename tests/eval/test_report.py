@@ -9,7 +9,7 @@ from rich.console import Console
 
 from data_pipelines.errors import UserError
 from eval.chart import HEIGHT, percent, variant_chart
-from eval.report import results_page, results_table, write_page, write_results
+from eval.report import results_page, results_tables, write_page, write_results
 from eval.suite import run_suite
 
 HOSTILE = "[red]<script>alert(1)</script>"
@@ -56,7 +56,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, results):
 
 def test_the_table_shows_variants_chance_and_what_was_left_out(results):
     console = Console(width=100, record=True)
-    console.print(results_table([{**result, "name": f"{HOSTILE}:x"} for result in results]))
+    console.print(results_tables([{**result, "name": f"{HOSTILE}:x"} for result in results]))
     text = console.export_text()
     for words in ("AAAB", "chance", "i→t@1", "t→i@10", "4 left out: not a picture", "[red]"):
         assert words in text
