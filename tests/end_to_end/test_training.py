@@ -62,7 +62,7 @@ def test_one_two_and_three_ranks_give_the_same_losses_and_the_same_first_gradien
     for world_size in (2, 3):
         torch.testing.assert_close(curves[world_size], curves[1], rtol=1e-5, atol=0)
         difference = (gradients[world_size] - gradients[1]).norm() / gradients[1].norm()
-        assert difference < 1e-5
+        assert difference < 1e-5, difference
 
 
 @pytest.mark.slow
