@@ -3,7 +3,8 @@
     python -m data_pipelines.index shards/*.tar
 
 A shard is a tar in WebDataset's format. The index makes any sample reachable in one read, so that an
-order can be computed instead of streamed.
+order can be computed instead of streamed. A local shard is read whole and hashed. Of a remote one
+only the headers are read; size and ETag (or the time of the last change) stand for its contents.
 """
 
 import hashlib
@@ -28,29 +29,37 @@ from data_pipelines.cache import one_at_a_time
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.grouping import PART_TYPES, group_members, key_as_text, require_usable
 from data_pipelines.progress import with_progress
+from data_pipelines.remote import HeaderReads, RemoteShard, Shard, asked_at_once, status_of
 from data_pipelines.sidecar import load_sidecars, save_sidecar
 from data_pipelines.sources import resolve_shards
-from data_pipelines.tar import BLOCK, DamagedTarError, Member, TarEnd, tar_members
+from data_pipelines.tar import BLOCK, DamagedTarError, Member, ReadAt, TarEnd, tar_members
+from data_pipelines.transport import RemoteStatus
 
 FORMAT_VERSION = 1
 
 
-def read_or_build_indexes(shards: Sequence[Path]) -> list["ShardIndex"]:
+def read_or_build_indexes(shards: Sequence[Shard]) -> list["ShardIndex"]:
     """The index of each shard, in order, with progress on stderr when it takes a while."""
-    with one_at_a_time("indexing"):
+    remote = [shard for shard in shards if isinstance(shard, RemoteShard)]
+    with one_at_a_time("indexing"), asked_at_once(remote, read_or_build_index) as asked:
         named = with_progress(shards, total=len(shards), label="indexes of shards")
-        return [read_or_build_index(shard) for shard in named]
+        return [
+            asked[shard].result() if isinstance(shard, RemoteShard) else read_or_build_index(shard)
+            for shard in named
+        ]
 
 
-def read_or_build_index(shard: Path) -> "ShardIndex":
+def read_or_build_index(shard: Shard) -> "ShardIndex":
     """The index of one shard: the kept one while it fits the file, else a new one, which is kept.
 
     Raises UserError when the file cannot be read, is no tar, is damaged, or has no usable sample.
     """
+    if isinstance(shard, RemoteShard):
+        return _remote_index(shard)
     try:
         with open(shard, "rb") as file:
             status = os.fstat(file.fileno())
-            kept = [_from_arrays(shard, arrays) for arrays in load_sidecars(shard)]
+            kept = [_from_arrays(shard, arrays) for arrays in load_sidecars(shard, status.st_size)]
             known = [index for index in kept if index is not None]
             for index in known:
                 if (index.size, index.mtime_ns) == (status.st_size, status.st_mtime_ns):
@@ -62,7 +71,7 @@ def read_or_build_index(shard: Path) -> "ShardIndex":
             else:
                 if known:
                     print(f"{shard} has changed: indexing it again", file=sys.stderr)
-                index = _build(shard, file, status.st_size, sha256)
+                index = replace(_build(shard, _reads_of(file), status.st_size), sha256=sha256)
     except OSError as error:
         raise UserError(f"{shard} cannot be read ({error.strerror}); check the path") from error
     index = replace(index, mtime_ns=status.st_mtime_ns)
@@ -70,10 +79,29 @@ def read_or_build_index(shard: Path) -> "ShardIndex":
     return index
 
 
-def _build(shard: Path, file: BinaryIO, size: int, sha256: str) -> "ShardIndex":
-    descriptor = file.fileno()
+def _reads_of(file: BinaryIO) -> ReadAt:
+    return lambda offset, length: os.pread(file.fileno(), length, offset)
+
+
+def _remote_index(shard: RemoteShard) -> "ShardIndex":
+    status = status_of(shard)
+    kept = [_from_arrays(shard, arrays) for arrays in load_sidecars(shard, status.size)]
+    known = [index for index in kept if index is not None]
+    for index in known:
+        # A server that tells no version cannot tell of a change either: nothing is taken on trust.
+        if status.version and index.remote_status == status:
+            return index
+    if known and status.version:
+        print(f"{shard} has changed: indexing it again", file=sys.stderr)
+    index = _build(shard, HeaderReads(shard, status), status.size)
+    index = replace(index, version=status.version)
+    save_sidecar(shard, _to_arrays(index))
+    return index
+
+
+def _build(shard: Shard, read_at: ReadAt, size: int) -> "ShardIndex":
     end = TarEnd(Counter())
-    members = tar_members(lambda offset, length: os.pread(descriptor, length, offset), size, end)
+    members = tar_members(read_at, size, end)
     try:
         samples = list(group_members(members, end.skipped))
     except DamagedTarError as damage:
@@ -101,9 +129,10 @@ def _build(shard: Path, file: BinaryIO, size: int, sha256: str) -> "ShardIndex":
     places = [[sample.parts.get(kind, absent) for sample in samples] for kind in kinds]
     return ShardIndex(
         path=shard,
-        sha256=sha256,
+        sha256="",
         size=size,
         mtime_ns=0,
+        version="",
         key_bytes=np.frombuffer(b"".join(sample.key for sample in samples), dtype=np.uint8),
         key_ends=np.cumsum([len(sample.key) for sample in samples], dtype=np.int64),
         part_types=tuple(kinds),
@@ -117,6 +146,7 @@ def _to_arrays(index: "ShardIndex") -> dict[str, np.ndarray]:
     return {
         "format_version": np.array(FORMAT_VERSION),
         "sha256": np.array(index.sha256),
+        "version": np.array(index.version),
         "shard_bytes_and_mtime_ns": np.array([index.size, index.mtime_ns], dtype=np.int64),
         "key_bytes": index.key_bytes,
         "key_ends": index.key_ends,
@@ -128,7 +158,7 @@ def _to_arrays(index: "ShardIndex") -> dict[str, np.ndarray]:
     }
 
 
-def _from_arrays(shard: Path, arrays: dict[str, np.ndarray]) -> "ShardIndex | None":
+def _from_arrays(shard: Shard, arrays: dict[str, np.ndarray]) -> "ShardIndex | None":
     """The index that the arrays describe, or None when they describe none that can be trusted."""
     try:
         if int(arrays["format_version"]) != FORMAT_VERSION:
@@ -140,6 +170,7 @@ def _from_arrays(shard: Path, arrays: dict[str, np.ndarray]) -> "ShardIndex | No
             sha256=str(arrays["sha256"]),
             size=size,
             mtime_ns=mtime_ns,
+            version=str(arrays.get("version", "")),
             key_bytes=arrays["key_bytes"],
             key_ends=arrays["key_ends"],
             part_types=tuple(str(kind) for kind in arrays["part_types"]),
@@ -148,7 +179,7 @@ def _from_arrays(shard: Path, arrays: dict[str, np.ndarray]) -> "ShardIndex | No
             skipped={str(c): int(n) for c, n in zip(causes, counts, strict=True)},
         )
         return index if _holds_together(index) else None
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError):
         return None
 
 
@@ -166,7 +197,7 @@ def _holds_together(index: "ShardIndex") -> bool:
     starts, lengths = index.offsets[present], index.sizes[present]
     return bool(
         num_samples > 0
-        and re.fullmatch("[0-9a-f]{64}", index.sha256)
+        and re.fullmatch("[0-9a-f]{64}" if isinstance(index.path, Path) else "", index.sha256)
         and set(index.part_types) <= set(PART_TYPES)
         and len(set(index.part_types)) == num_parts
         and np.all(np.diff(index.key_ends, prepend=0) >= 0)
@@ -181,12 +212,15 @@ def _holds_together(index: "ShardIndex") -> bool:
 class ShardIndex:
     """What a shard holds: N samples, and for each of P part types where its bytes lie."""
 
-    path: Path
+    path: Shard
     sha256: str
+    """Of the whole shard; empty for a remote one, which is not read whole."""
     size: int
     """Bytes of the shard."""
     mtime_ns: int
-    """When the shard was last changed, as the file system tells it."""
+    """When the shard was last changed, as the file system tells it; 0 for a remote one."""
+    version: str = ""
+    """What the server calls this version of a remote shard; empty for a local one."""
     key_bytes: UInt8[np.ndarray, " bytes"]
     """All keys, one after the other."""
     key_ends: Int64[np.ndarray, " N"]
@@ -206,6 +240,11 @@ class ShardIndex:
     def name(self) -> str:
         """The file name, for messages and the fingerprint."""
         return self.path.name
+
+    @property
+    def remote_status(self) -> RemoteStatus:
+        """Size and version that a remote shard must still have when it is read."""
+        return RemoteStatus(size=self.size, version=self.version)
 
     def key(self, row: int) -> str:
         """The key of a sample, as text for messages."""

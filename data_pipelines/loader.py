@@ -16,6 +16,7 @@ from data_pipelines.manifest import Dataset
 from data_pipelines.prefetch import made_in_a_thread, made_in_processes
 from data_pipelines.rows import BatchMaker, MadeBatch
 from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.watchdog import telling_when_stuck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class DataConfig:
 
     shards: tuple[str, ...] = ("emoji:train",)
     """Paths, globs, ranges such as x-{000..013}.tar, or a split of a pack."""
+    deny_lists: tuple[str, ...] = ()
+    """Files of samples that are left out, as data_pipelines.lint writes them."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     positives: tuple[Literal["caption", "positive_key"], ...] = ()
     """Pairs that share these belong together, beside each picture and its own caption."""
@@ -35,6 +38,11 @@ class DataConfig:
     """Stop when more of the last 10,000 samples were bad; judged from 1,000 samples on."""
     block_size: int = 65_536
     """Samples that are shuffled together, after the shards were shuffled."""
+    scaled_decoding: bool = False
+    """Decode large JPEGs 2, 4 or 8 times smaller, never below the image size: quicker, and slightly
+    other pixels."""
+    watchdog_seconds: float = 60.0
+    """After so long a wait for a batch, print the stacks of all threads and the last samples' keys; 0: never."""
 
 
 def train_batches(
@@ -66,6 +74,7 @@ def train_batches(
         positives=config.positives,
         block_size=config.block_size,
         image_size=image_size,
+        scaled_decoding=config.scaled_decoding,
         batch_size=batch_size,
         seed=seed,
         rank=rank,
@@ -76,14 +85,20 @@ def train_batches(
         made_batches = made_in_a_thread(maker, steps, config.prefetch_batches)
     else:
         made_batches = made_in_processes(maker, steps, config.prefetch_batches, config.num_workers)
-    return _handed_out(made_batches, counts, config.max_bad_fraction)
+    return _handed_out(made_batches, counts, config)
 
 
 def _handed_out(
-    made_batches: Generator[MadeBatch, None, None], counts: BadSampleCounts, max_bad_fraction: float
+    made_batches: Generator[MadeBatch, None, None], counts: BadSampleCounts, config: DataConfig
 ) -> Generator[ImageTextBatch, None, None]:
+    last_keys: tuple[str, ...] = ()
     with closing(made_batches):
-        for made in made_batches:
+        while True:
+            with telling_when_stuck(config.watchdog_seconds, last_keys):
+                made = next(made_batches, None)
+            if made is None:
+                return
             counts.add(made.num_samples, made.findings)
-            counts.stop_when_too_many(max_bad_fraction)
+            counts.stop_when_too_many(config.max_bad_fraction)
+            last_keys = made.batch.sample_keys
             yield made.batch

@@ -7,26 +7,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from data_pipelines.deny_lists import without_denied
+from data_pipelines.errors import UserError
 from data_pipelines.index import ShardIndex, read_or_build_indexes
+from data_pipelines.remote import RemoteShard
 from data_pipelines.sources import resolve_shards
 
 
-def open_dataset(specs: Sequence[str]) -> "Dataset":
+def open_dataset(specs: Sequence[str], deny_lists: Sequence[str] = ()) -> "Dataset":
     """The data set that the specs name, for instance ["emoji:train"] or ["shards/*.tar"].
 
-    Shards without an index get one. Raises UserError for what cannot be found or read.
+    Shards without an index get one. Samples that the files in `deny_lists` name do not exist: they
+    are not counted, shuffled or read. Raises UserError for what cannot be found or read.
     """
-    return dataset_of(read_or_build_indexes(resolve_shards(specs)))
+    shards = read_or_build_indexes(resolve_shards(specs))
+    if not deny_lists:
+        return dataset_of(shards)
+    kept, lost_rows = without_denied(shards, deny_lists)
+    if not any(shard.num_samples for shard in kept):
+        raise UserError(f"the deny-lists {', '.join(deny_lists)} leave no sample; give others")
+    return dataset_of(kept, lost_rows)
 
 
-def dataset_of(shards: Sequence[ShardIndex]) -> "Dataset":
-    """The data set made of these shards, in this order."""
-    described = [[shard.name, shard.sha256, shard.num_samples] for shard in shards]
+def dataset_of(shards: Sequence[ShardIndex], lost_rows: Sequence[Sequence[int]] = ()) -> "Dataset":
+    """The data set made of these shards, in this order; `lost_rows` are what was taken out of each."""
+    described: list[object] = [
+        [shard.name, _contents(shard), shard.num_samples] for shard in shards
+    ]
+    if any(lost_rows):
+        described.append([list(rows) for rows in lost_rows])
     return Dataset(
         shards=tuple(shards),
         ends=tuple(accumulate(shard.num_samples for shard in shards)),
         fingerprint=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
     )
+
+
+def _contents(shard: ShardIndex) -> str:
+    """What tells the contents of a shard from others: its SHA-256, or what is known of a remote one."""
+    if not isinstance(shard.path, RemoteShard):
+        return shard.sha256
+    digest = hashlib.sha256(json.dumps([shard.size, shard.version, shard.part_types]).encode())
+    for array in (shard.key_bytes, shard.key_ends, shard.offsets, shard.sizes):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +61,8 @@ class Dataset:
     ends: tuple[int, ...]
     """For each shard, the number of samples in it and all before it."""
     fingerprint: str
-    """A hash of names, contents and order of the shards; folders and times do not count."""
+    """A hash of names, contents and order of the shards, and of what deny-lists take out of them;
+    folders and times do not count."""
 
     @property
     def num_samples(self) -> int:

@@ -13,6 +13,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.grouping import CAPTION_PARTS, PICTURE_PARTS
 from data_pipelines.index import ShardIndex
 from data_pipelines.manifest import Dataset
+from data_pipelines.remote import RemoteShard, read_range
 
 MAX_PICTURE_BYTES = 64 * 2**20
 MAX_CAPTION_BYTES = 2**20
@@ -28,7 +29,6 @@ def read_sample(dataset: Dataset, index: int) -> "RawSample":
     """
     number, row = dataset.locate(index)
     shard = dataset.shards[number]
-    file = _open_shard(shard.path, shard.size, shard.mtime_ns)
     places = shard.parts(row)
     for kind, (_, size) in places.items():
         if kind in PICTURE_PARTS and size > MAX_PICTURE_BYTES:
@@ -39,14 +39,17 @@ def read_sample(dataset: Dataset, index: int) -> "RawSample":
     length = max(offset + size for offset, size in places.values()) - start
     if length <= sum(size for _, size in places.values()) + MAX_BYTES_BETWEEN:
         # One read for all parts, which are neighbours in a shard that was written in one go.
-        data = _read(shard, file, start, length)
+        data = _read(shard, start, length)
         parts = {kind: data[at - start : at - start + size] for kind, (at, size) in places.items()}
     else:
-        parts = {kind: _read(shard, file, *place) for kind, place in places.items()}
+        parts = {kind: _read(shard, *place) for kind, place in places.items()}
     return RawSample(shard=shard.name, key=shard.key(row), parts=parts)
 
 
-def _read(shard: ShardIndex, file: "_OpenFile", offset: int, size: int) -> bytes:
+def _read(shard: ShardIndex, offset: int, size: int) -> bytes:
+    if isinstance(shard.path, RemoteShard):
+        return read_range(shard.path, shard.remote_status, offset, size)
+    file = _open_shard(shard.path, shard.size, shard.mtime_ns)
     try:
         data = os.pread(file.descriptor, size, offset)
     except OSError as error:

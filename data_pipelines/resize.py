@@ -12,8 +12,18 @@ def resize_picture(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[Tenso
 
     A picture that already has that size comes back with the pixels it had.
     """
-    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)
+    return _resized(pixels, size).contiguous()
+
+
+def resize_into(pixels: UInt8[np.ndarray, "H W 3"], picture: UInt8[np.ndarray, "3 S S"]) -> None:
+    """Write what resize_picture gives to `picture`, without a copy between."""
+    picture[...] = _resized(pixels, picture.shape[1]).numpy()
+
+
+def _resized(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[Tensor, "3 size size"]:
+    # The axis in front comes first of all: only so does torch see that the channels lie last, which
+    # spares it sorting them apart before it filters.
+    channels_first = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     if pixels.shape[:2] == (size, size):
-        return channels_first.contiguous()
-    resized = F.interpolate(channels_first[None], (size, size), mode="bicubic", antialias=True)
-    return resized[0].contiguous()
+        return channels_first[0]
+    return F.interpolate(channels_first, (size, size), mode="bicubic", antialias=True)[0]

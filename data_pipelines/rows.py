@@ -15,7 +15,7 @@ from data_pipelines.captions import CaptionConfig, Record, caption_of
 from data_pipelines.hashing import stable_hash
 from data_pipelines.manifest import Dataset
 from data_pipelines.order import EpochOrder, stream_positions
-from data_pipelines.resize import resize_picture
+from data_pipelines.resize import resize_into
 from data_pipelines.samples import decoded_sample, sample_name
 from data_pipelines.tokenizers import Tokenizer
 
@@ -50,6 +50,7 @@ class BatchMaker:
     positives: tuple[str, ...]
     block_size: int
     image_size: int
+    scaled_decoding: bool = False
     batch_size: int
     seed: int
     rank: int
@@ -62,7 +63,7 @@ class BatchMaker:
         """
         indices, row_seeds = self._slots(step)
         num_slots = -(-self.batch_size // self.world_size)
-        images = np.zeros((num_slots, 3, self.image_size, self.image_size), dtype=np.uint8)
+        images = np.empty((num_slots, 3, self.image_size, self.image_size), dtype=np.uint8)
         keys = np.zeros((num_slots, 1 + len(self.positives)), dtype=np.int64)
         seeds = np.zeros(num_slots, dtype=np.int64)
         valid = np.zeros(num_slots, dtype=np.bool_)
@@ -75,10 +76,11 @@ class BatchMaker:
             names[slot] = f"{shard}:{key}"
             seeds[slot] = row_seed
             try:
-                images[slot], captions[slot], keys[slot] = self._row(index, row_seed)
+                captions[slot], keys[slot] = self._row(index, row_seed, images[slot])
                 valid[slot] = True
             except BadSample as bad:
                 findings.append(Finding(shard=shard, key=key, cause=bad.cause))
+        images[~valid] = 0
         tokens, offsets = self._tokens(captions, num_slots)
         all_keys = torch.from_numpy(keys)
         batch = ImageTextBatch(
@@ -112,12 +114,17 @@ class BatchMaker:
         ]
         return indices, seeds
 
-    def _row(self, index: int, row_seed: int) -> tuple[UInt8[np.ndarray, "3 S S"], str, list[int]]:
-        pixels, record = decoded_sample(self.dataset, index)
+    def _row(
+        self, index: int, row_seed: int, picture: UInt8[np.ndarray, "3 S S"]
+    ) -> tuple[str, list[int]]:
+        """Caption and keys of a sample; its pixels are written to `picture`."""
+        least_size = self.image_size if self.scaled_decoding else None
+        pixels, record = decoded_sample(self.dataset, index, least_size)
         caption = caption_of(record, self.captions, row_seed)
         own = stable_hash("sample", index)
         keys = [own, *(_positive_key(kind, caption, record, own) for kind in self.positives)]
-        return resize_picture(pixels, self.image_size).numpy(), caption, keys
+        resize_into(pixels, picture)
+        return caption, keys
 
     def _tokens(self, captions: dict[int, str], num_slots: int) -> tuple[Tensor, Tensor]:
         rows = [[self.tokenizer.end_token]] * num_slots

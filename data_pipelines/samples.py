@@ -11,9 +11,12 @@ from data_pipelines.manifest import Dataset
 from data_pipelines.reader import read_sample
 
 
-def decoded_sample(dataset: Dataset, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Record]:
+def decoded_sample(
+    dataset: Dataset, index: int, least_size: int | None = None
+) -> tuple[UInt8[np.ndarray, "H W 3"], Record]:
     """Pixels and record of sample number `index`; of several pictures the first by PICTURE_PARTS.
 
+    With `least_size`, large JPEGs come smaller, as decode_picture does it.
     Raises BadSample with the cause when the sample cannot be used, and UserError when its shard has
     vanished or changed.
     """
@@ -21,7 +24,7 @@ def decoded_sample(dataset: Dataset, index: int) -> tuple[UInt8[np.ndarray, "H W
     record = read_record(parts)
     for kind in PICTURE_PARTS:
         if kind in parts:
-            return decode_picture(parts[kind]), record
+            return decode_picture(parts[kind], least_size=least_size), record
     raise BadSample("no picture")
 
 

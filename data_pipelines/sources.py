@@ -6,37 +6,43 @@ A spec is one of
     shards/a.tar                a path
     shards/*.tar                a glob
     shards/part-{000..013}.tar  a bounded range; {x,y} lists alternatives
+    https://host/{000..013}.tar an address of a web server, or with s3://, gs://, memory://, where
+                                globs work too
 
-and several of them may stand in one string, separated by commas.
+and several of them may stand in one string, separated by commas (in an address, a comma is %2C).
 """
 
 import difflib
 import glob
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_pipelines.errors import UserError
 from data_pipelines.expand import PACK_SPLITS, expanded_shards
+from data_pipelines.remote import SCHEMES, Shard, remote_shards
 
 MAX_SHARDS = 100_000
 """Most shards that one spec may name: a slip such as {0..9999999999} must not fill the memory."""
+MAX_NAME_CHARACTERS = 4_096
+"""Longest name of a shard, as of any file on Linux; braces must not multiply longer ones."""
+MAX_CHARACTERS = 40_000_000
+"""Of all names of one pattern together."""
 
-REMOTE_SCHEMES = frozenset(
-    {"ais", "az", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https", "s3", "scp", "ssh"}
-)
+OTHER_SCHEMES = frozenset({"ais", "az", "file", "ftp", "gcs", "hdfs", "hf", "scp", "ssh"})
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
 
 
-def resolve_shards(specs: Sequence[str]) -> list[Path]:
+def resolve_shards(specs: Sequence[str]) -> list[Shard]:
     """The shards that the specs name, in the order of the specs (those of a glob by name).
 
-    Raises UserError for commands, web addresses, unknown packs, empty globs, folders, missing files
-    and shards that are named twice.
+    Raises UserError for commands, addresses of other kinds, unknown packs, empty globs, folders,
+    missing files and shards that are named twice. Whether a remote shard exists is seen when it is read.
     """
     named = [specs] if isinstance(specs, str) else list(specs)
     shards = [shard for spec in named for shard in _resolve(spec)]
@@ -44,15 +50,24 @@ def resolve_shards(specs: Sequence[str]) -> list[Path]:
         raise UserError(
             "no shards were named; give at least one, such as emoji:train or FOLDER/*.tar"
         )
-    seen: set[Path] = set()
+    seen: set[Shard] = set()
     for shard in shards:
-        place = shard.resolve()
+        place = shard.resolve() if isinstance(shard, Path) else shard
         if place in seen:
             raise UserError(
                 f"shard {shard} is named twice; its samples would count double, so name it once"
             )
         seen.add(place)
     return shards
+
+
+def resolve_local_shards(specs: Sequence[str]) -> list[Path]:
+    """The same for work that reads whole files: remote shards are a UserError too."""
+    shards = resolve_shards(specs)
+    remote = [shard for shard in shards if not isinstance(shard, Path)]
+    if remote:
+        raise UserError(f"{remote[0]} is remote, and this reads whole files; copy it here first")
+    return [shard for shard in shards if isinstance(shard, Path)]
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -65,6 +80,11 @@ def expand_braces(pattern: str) -> list[str]:
         alternatives = _alternatives(match[1], pattern)
         count *= len(alternatives)
         _refuse_too_many(count, pattern)
+        if count * len(pattern) > MAX_CHARACTERS:
+            raise UserError(
+                f"{pattern[:40]!r}… names {count:,} shards of {len(pattern):,} characters each; "
+                f"{MAX_CHARACTERS:,} together is the limit"
+            )
         pieces.append(alternatives)
         end = match.end()
     pieces.append([pattern[end:]])
@@ -107,10 +127,11 @@ def _refuse_too_many(count: int, pattern: str) -> None:
         )
 
 
-def _resolve(spec: str) -> list[Path]:
+def _resolve(spec: str) -> list[Shard]:
     spec = spec.strip()
     _refuse_commands(spec)
-    if Path(spec).is_file():
+    # Not Path.is_file, which raises an error where a list is longer than any name can be.
+    if not _is_address(spec) and os.path.isfile(spec):
         return [_checked(Path(spec))]
     parts = [part.strip() for part in _split_commas(spec)]
     if not all(parts):
@@ -120,7 +141,15 @@ def _resolve(spec: str) -> list[Path]:
 
 def _split_commas(spec: str) -> list[str]:
     """The parts between the commas that stand outside braces."""
-    return re.split(r",(?![^{}]*\})", spec)
+    parts = []
+    start = depth = 0
+    for mark in re.finditer("[{},]", spec):
+        if mark[0] != ",":
+            depth = max(0, depth + (1 if mark[0] == "{" else -1))
+        elif depth == 0:
+            parts.append(spec[start : mark.start()])
+            start = mark.end()
+    return [*parts, spec[start:]]
 
 
 def _refuse_commands(spec: str) -> None:
@@ -130,19 +159,36 @@ def _refuse_commands(spec: str) -> None:
         raise UserError(
             f"{spec!r} is a command; shards are files, and commands are never run: name the files"
         )
-    if name in REMOTE_SCHEMES or (scheme and scheme[2].startswith("//")):
+    if name in SCHEMES and _is_address(spec):
+        return
+    if name in OTHER_SCHEMES or name in SCHEMES or (scheme and "://" in spec):
+        read = ", ".join(f"{known}://" for known in SCHEMES)
         raise UserError(
-            f"{spec!r} is a remote address, and shards are read from local files only for now; "
-            "download them first and give their paths"
+            f"{spec!r} is an address of a kind that is not read; use a path or one of {read}"
         )
 
 
-def _resolve_one(part: str) -> list[Path]:
+def _is_address(spec: str) -> bool:
+    return spec.partition("://")[0].lower() in SCHEMES
+
+
+def _resolve_one(part: str) -> list[Shard]:
     _refuse_commands(part)
+    if len(part) > MAX_NAME_CHARACTERS:
+        raise UserError(
+            f"the shard name {part[:40]!r}… has {len(part):,} characters; "
+            f"{MAX_NAME_CHARACTERS:,} is the limit"
+        )
+    if _is_address(part):
+        scheme, _, rest = part.partition("://")
+        names = expand_braces(f"{scheme.lower()}://{rest}")
+        found = [shard for name in names for shard in remote_shards(name)]
+        _refuse_too_many(len(found), part)
+        return [_checked(shard) for shard in found]
     path = Path(part)
-    if path.is_file():
+    if os.path.isfile(path):
         return [_checked(path)]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(
             f"{part} is a folder; name its shards, for example '{part.rstrip('/')}/*.tar'"
         )
@@ -151,9 +197,8 @@ def _resolve_one(part: str) -> list[Path]:
         return _pack_shards(pack[1], pack[2])
     if part in PACK_SPLITS:
         raise UserError(f"the pack {part!r} needs a split: one of {_choices(part)}")
-    names = expand_braces(part)
-    shards = [shard for name in names for shard in _files(name)]
-    missing = [str(shard) for shard in shards if not shard.exists()]
+    shards = [shard for name in expand_braces(part) for shard in _files(name)]
+    missing = [str(shard) for shard in shards if not os.path.exists(shard)]
     if missing:
         raise UserError(_missing(part, missing, len(shards)))
     _refuse_too_many(len(shards), part)
@@ -164,14 +209,14 @@ def _choices(pack: str) -> str:
     return ", ".join(f"{pack}:{split}" for split in PACK_SPLITS[pack])
 
 
-def _pack_shards(pack: str, split: str) -> list[Path]:
+def _pack_shards(pack: str, split: str) -> list[Shard]:
     if pack not in PACK_SPLITS:
         raise UserError(f"there is no pack {pack!r}; {_nearest(pack, list(PACK_SPLITS))}")
     if split not in PACK_SPLITS[pack]:
         wanted = f"{pack}:{split}"
         named = [f"{pack}:{known}" for known in PACK_SPLITS[pack]]
         raise UserError(f"the pack {pack!r} has no split {split!r}; {_nearest(wanted, named)}")
-    return expanded_shards(pack, split)
+    return [*expanded_shards(pack, split)]
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -183,7 +228,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def _files(name: str) -> list[Path]:
     """The file of that name, or the sorted files that it matches as a glob."""
-    if Path(name).exists() or not glob.has_magic(name):
+    if not glob.has_magic(name) or os.path.exists(name):
         return [Path(name)]
     found = sorted(Path(match) for match in glob.glob(name, recursive=True))
     files = [path for path in found if path.is_file()]
@@ -195,7 +240,7 @@ def _files(name: str) -> list[Path]:
 def _what_is_in(folder: Path) -> str:
     while glob.has_magic(str(folder)):
         folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"the folder {folder} does not exist"
     # A bounded look: the folder may hold millions of files.
     names = sorted(path.name for path in itertools.islice(folder.iterdir(), 1000))
@@ -208,16 +253,20 @@ def _what_is_in(folder: Path) -> str:
 def _missing(part: str, missing: list[str], num_named: int) -> str:
     shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
     if num_named == 1:
-        return f"there is no shard {part}; {_what_is_in(Path(part).parent)}"
+        shown = part if part.isprintable() else repr(part)
+        return f"there is no shard {shown}; {_what_is_in(Path(part).parent)}"
     return (
         f"{len(missing)} of the {num_named} shards of {part!r} are missing: {shown}; "
         "check the range"
     )
 
 
-def _checked(shard: Path) -> Path:
-    if shard.is_dir():
+def _checked(shard: Shard) -> Shard:
+    if isinstance(shard, Path) and shard.is_dir():
         raise UserError(f"{shard} is a folder, not a shard; name the tar files in it")
+    # A device has no end and a pipe no second reading: indexing either would never come back.
+    if isinstance(shard, Path) and not shard.is_file():
+        raise UserError(f"{shard} is no regular file; shards are plain tar files")
     if shard.name.endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".tar.bz2")):
         raise UserError(
             f"{shard} is compressed; shards are plain tar files, so unpack the compression first"

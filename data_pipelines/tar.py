@@ -13,6 +13,9 @@ MAX_NAME_BYTES = 1_024
 MAX_EXTENDED_BYTES = 64 * 1_024
 """Longest pax or GNU record that is read; webdataset's writer makes records of some 30 bytes."""
 
+SPARSE = b"GNU.sparse."
+"""How the records of a file with holes begin: its bytes are not those of the file."""
+
 _WITHOUT_BYTES = frozenset(b"123456")  # links, devices and folders, whatever their size field says
 _REGULAR = frozenset(b"0\0007")  # '0', NUL (old tars) and '7' (contiguous), as bytes
 
@@ -142,7 +145,11 @@ def _extended_records(read_at: ReadAt, kind: int, start: int, size: int) -> dict
         if not position + len(digits) + 2 < stop <= len(data):
             raise DamagedTarError(start, "a pax header whose records do not hold")
         key, _, value = data[position + len(digits) + 1 : stop - 1].partition(b"=")
-        records[key] = value
+        # Others are not kept: a shard may hold millions of them.
+        if key in (b"path", b"size"):
+            records[key] = value
+        elif key.startswith(SPARSE):
+            records[SPARSE] = value
         position = stop
     return records
 
@@ -152,7 +159,7 @@ def _reason_to_skip(kind: int, name: bytes, extended: dict[bytes, bytes]) -> str
         return "folder"
     if kind in b"12":
         return "link"
-    if kind not in _REGULAR or any(key.startswith(b"GNU.sparse.") for key in extended):
+    if kind not in _REGULAR or SPARSE in extended:
         return "special file"
     if len(name) > MAX_NAME_BYTES:
         return "name too long"

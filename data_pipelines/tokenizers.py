@@ -21,6 +21,8 @@ Canonicalization = Literal["none", "lower", "lower_no_punctuation"]
 FORMAT_VERSION = 1
 MAX_MODEL_BYTES = 64 * 2**20
 """No sentencepiece model in use comes near; a larger file is something else."""
+MAX_SETTINGS_BYTES = 2**16
+"""Of a file of settings; what is longer is cut, and so no JSON any more."""
 
 # The one vocabulary that CLIP has (bpe_simple_vocab_16e6.txt.gz).
 CLIP_VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
@@ -68,15 +70,19 @@ class Tokenizer(Protocol):
         ...
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer that was saved in the folder; its bytes are data and are never executed."""
+def load_tokenizer(folder: Path, *, context_length: int | None = None) -> Tokenizer:
+    """The tokenizer that was saved in the folder; its bytes are data and are never executed.
+
+    `context_length` replaces the saved one.
+    """
     try:
-        described = json.loads((folder / _SETTINGS_NAME).read_bytes())
+        with (folder / _SETTINGS_NAME).open("rb") as file:
+            described = json.loads(file.read(MAX_SETTINGS_BYTES))
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} holds no {_SETTINGS_NAME}; give the folder of a saved tokenizer"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{folder / _SETTINGS_NAME} is not JSON; save the tokenizer again"
         ) from error
@@ -89,6 +95,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     model = read_model(folder / _MODEL_NAME)
     settings = described.get("settings")
     try:
+        if context_length is not None:
+            settings = {**settings, "context_length": context_length}
         if described.get("kind") == "sentencepiece":
             return SentencePieceTokenizer(model, **settings)
         if described.get("kind") == "clip":

@@ -26,6 +26,7 @@ MAY_CHANGE = {
     "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",
     "num_threads", "timeout_seconds", "tensorboard", "evaluation.tasks", "evaluation.text_signatures",
     "evaluation.data", "data.num_workers", "data.prefetch_batches", "data.max_bad_fraction",
+    "data.watchdog_seconds",
 }  # fmt: skip
 """Settings that a resumed run may change without becoming another run."""
 

@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
         open_task(task, evaluation_data(config))
     torch.set_num_threads(config.num_threads)
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
-    dataset = open_dataset(config.data.shards)
+    dataset = open_dataset(config.data.shards, config.data.deny_lists)
     model = build_model(
         config.image,
         config.text,

@@ -1,3 +1,4 @@
+import contextlib
 import struct
 import tracemalloc
 import zlib
@@ -9,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from data_pipelines import decode
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.decode import decode_picture
+from data_pipelines.jpeg import plain_size
+from data_pipelines.loader import DataConfig, train_batches
+from data_pipelines.resize import resize_picture
 
 KINDS = ("JPEG", "PNG", "WEBP")
 
@@ -164,3 +169,103 @@ def test_damage_in_a_picture_gives_pixels_or_a_cause(kind, at, content):
     except BadSample:
         return
     assert pixels.ndim == 3
+
+
+def photo_like(height, width, mode="RGB"):
+    """Smooth areas, edges and noise, so that every step of a decoder has something to do."""
+    draws = np.random.default_rng(height * width)
+    coarse = draws.integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noisy = np.asarray(image) + draws.normal(0, 8, (height, width, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_every_kind_of_jpeg_has_pillows_pixels_to_the_bit(mode, progressive, subsampling, quality):
+    for height, width in [(64, 64), (131, 97), (1, 50), (17, 8)]:
+        data = encoded(
+            photo_like(height, width, mode), "JPEG", quality=quality, subsampling=subsampling,
+            progressive=progressive,
+        )  # fmt: skip
+        expected = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+        np.testing.assert_array_equal(decode_picture(data), expected)
+
+
+def test_pillow_judges_faulty_jpegs_alone(monkeypatch):
+    sound = encoded(photo_like(40, 40), "JPEG")
+    judged = []
+    monkeypatch.setattr(decode, "BytesIO", lambda data: judged.append(data) or BytesIO(data))
+    assert decode_picture(sound).shape == (40, 40, 3)
+    assert judged == []
+    assert cause_of(sound[:-30]) == "truncated picture"
+    assert judged == [sound[:-30]]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_is_truncated(progressive):
+    data = encoded(photo_like(60, 70), "JPEG", progressive=progressive)
+    for length in {*range(200, len(data) - 70, 97), len(data) - 10}:
+        assert cause_of(data[:length]) == "truncated picture", length
+
+
+def test_scaled_decoding_stays_above_the_size_that_is_wanted():
+    data = encoded(photo_like(403, 801), "JPEG")
+    shapes = {size: decode_picture(data, least_size=size).shape[:2] for size in (50, 51, 100, 101)}
+    assert shapes == {50: (51, 101), 51: (101, 201), 100: (101, 201), 101: (202, 401)}
+    assert decode_picture(data, least_size=202).shape == (403, 801, 3)
+    assert decode_picture(data, least_size=10_000).shape == (403, 801, 3)
+
+
+def test_scaled_decoding_gives_nearly_the_same_picture():
+    large = photo_like(30, 30).resize((480, 480), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=95)
+    full = resize_picture(decode_picture(data), 100).int()
+    scaled = resize_picture(decode_picture(data, least_size=100), 100).int()
+    assert (full - scaled).abs().double().mean() < 1.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scaled_jpeg_is_turned_upright_too(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = Image.fromarray(decode_picture(encoded(photo_like(64, 96), "JPEG"), least_size=30))
+    turned = decode_picture(encoded(photo_like(64, 96), "JPEG", exif=exif), least_size=30)
+    plain.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(turned, np.asarray(ImageOps.exif_transpose(plain)))
+
+
+def test_a_jpeg_of_endlessly_many_scans_is_refused_before_decoding():
+    data = encoded(photo_like(64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    many = data[:last] + data[last:-2] * 200 + data[-2:]
+    assert cause_of(many) == "too many scans"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=6))
+def test_a_header_that_both_readers_take_has_one_size(at, content):
+    data = encoded(photo_like(24, 40), "JPEG")
+    at %= len(data)
+    damaged = data[:at] + content + data[at + len(content) :]
+    size = plain_size(damaged)
+    if size is not None:
+        with contextlib.suppress(Exception), Image.open(BytesIO(damaged)) as image:
+            assert (image.height, image.width) == size
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_loader_scales_only_when_it_is_asked_to(tmp_path, dataset_in, tokenizer, scaled):
+    data = encoded(photo_like(64, 96), "JPEG")
+    dataset = dataset_in(tmp_path, [("a", {"jpg": data, "txt": b"cat"})])
+    config = DataConfig(scaled_decoding=scaled)
+    stream = train_batches(
+        config, dataset, tokenizer, image_size=30, batch_size=1, seed=0, start_step=0, num_steps=1,
+        rank=0, world_size=1,
+    )  # fmt: skip
+    (batch,) = stream
+    pixels = decode_picture(data, least_size=30 if scaled else None)
+    assert pixels.shape[:2] == ((32, 48) if scaled else (64, 96))
+    np.testing.assert_array_equal(batch.images[0], resize_picture(pixels, 30))

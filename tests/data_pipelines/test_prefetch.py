@@ -21,7 +21,7 @@ def batches_of(config, dataset, tokenizer, **changes):
 
 
 def test_a_defect_in_the_thread_arrives_at_the_consumer(config, dataset, tokenizer, monkeypatch):
-    monkeypatch.setattr(rows, "resize_picture", lambda pixels, size: 1 / 0)
+    monkeypatch.setattr(rows, "resize_into", lambda pixels, picture: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches_of(config, dataset, tokenizer))
 

@@ -1,10 +1,12 @@
+import os
+
 import braceexpand
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.errors import UserError
-from data_pipelines.sources import expand_braces, resolve_shards
+from data_pipelines.sources import expand_braces, resolve_local_shards, resolve_shards
 
 
 @pytest.fixture
@@ -31,6 +33,33 @@ def test_commas_separate_names_but_not_inside_braces(folder):
     assert names(["other.tar, part-{003,001}.tar"]) == ["other.tar", "part-003.tar", "part-001.tar"]
 
 
+def test_addresses_are_named_by_ranges_and_lists(folder):
+    assert names(["HTTP://host:80/a/{08..10}.tar?key={x,y}, other.tar"])[::6] == [
+        "http://host:80/a/08.tar", "other.tar"
+    ]  # fmt: skip
+    shards = resolve_shards(["https://[::1]/a%2Cb.tar?signature=secret"])
+    assert [(str(shard), shard.name) for shard in shards] == [
+        ("https://[::1]/a%2Cb.tar", "a%2Cb.tar")
+    ]
+    assert "secret" not in repr(shards)
+    with pytest.raises(UserError, match="reads whole files; copy it here first"):
+        resolve_local_shards(["other.tar", "http://host/x.tar"])
+
+
+def test_a_list_may_be_longer_than_a_name(folder):
+    listed = [f"one-of-a-list-of-shards-{number}.tar" for number in range(30)]
+    for name in listed:
+        (folder / name).write_bytes(b"")
+    assert names([",".join(listed)]) == listed
+
+
+def test_devices_and_pipes_are_no_shards(folder):
+    os.mkfifo(folder / "pipe.tar")
+    for spec in ("/dev/zero", "/dev/zer[o]", "pipe.tar", "pip*.tar"):
+        with pytest.raises(UserError, match=r"no regular file|no file matches"):
+            resolve_shards([spec])
+
+
 def test_a_name_that_looks_like_a_pattern_is_taken_when_the_file_exists(folder):
     (folder / "odd{1..3},[x].tar").write_bytes(b"")
     assert names(["odd{1..3},[x].tar"]) == ["odd{1..3},[x].tar"]
@@ -43,9 +72,23 @@ def test_a_name_that_looks_like_a_pattern_is_taken_when_the_file_exists(folder):
         ("PIPE:touch owned", "commands are never run"),
         ("other.tar,pipe:touch owned", "commands are never run"),
         ("cat x.tar |", "commands are never run"),
-        ("https://host/x.tar", "remote address"),
-        ("s3:bucket/x.tar", "remote address"),
-        ("file:///x.tar", "remote address"),
+        ("s3:bucket/x.tar", "an address of a kind that is not read"),
+        ("file:///x.tar", "an address of a kind that is not read"),
+        ("simplecache::s3://bucket/x.tar", "an address of a kind that is not read"),
+        ("emoji://train", "an address of a kind that is not read"),
+        ("memory://x.tar::file:///x.tar", "chains addresses"),
+        ("https://host/x.tar,pipe:touch owned", "commands are never run"),
+        ("https://host/*.tar", "a web server has no list of its files"),
+        ("https://user:secret@host/x.tar", "passwords do not belong in addresses"),
+        ("https:///x.tar", "it names no server"),
+        ("https://host:port/x.tar", "it is no web address"),
+        ("https://host/a b.tar", "is no address"),
+        ("https://host/a\r\nHost: other/b.tar", "is no address"),
+        ("https://host/folder/", "names no file"),
+        ("https://host/x.tar.gz", "is compressed"),
+        ("https://host/{0..9999999999}.tar", "100,000 is the limit"),
+        ("https://host/x.tar,HTTPS://host/x.tar", "named twice"),
+        ("memory://nowhere/*.tar", "no file matches 'memory://nowhere/*.tar'"),
         ("part-*.tgz", "no file matches 'part-*.tgz'; . holds other.tar, part-000.tar"),
         ("nowhere/*.tar", "the folder nowhere does not exist"),
         ("missing.tar", "there is no shard missing.tar"),

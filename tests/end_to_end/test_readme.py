@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from launching import run_well
 
-from data_pipelines import index
+import data_pipelines.__main__
+from data_pipelines import index, keys, stats
 from data_pipelines.manifest import open_dataset
 from data_pipelines.prepare import from_folder, train_tokenizer
 from data_pipelines.reader import read_sample
@@ -18,6 +19,9 @@ from rins_mm.export import __main__ as export
 from rins_mm.models import recursion
 
 COMMANDS = {
+    "data_pipelines": data_pipelines.__main__.main,
+    "data_pipelines.keys": keys.main,
+    "data_pipelines.stats": stats.main,
     "rins_mm.train": train.main,
     "rins_mm.evaluate": evaluate.main,
     "rins_mm.export": export.main,

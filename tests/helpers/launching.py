@@ -3,6 +3,7 @@
 A launch of torchrun costs about ten seconds of imports; a fork of a warm parent costs a tenth of one.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -12,8 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[2]
 TOY = str(Path(__file__).with_name("toy.py"))
 
 
@@ -23,6 +26,9 @@ def _server() -> multiprocessing.context.ForkServerContext:
     context.set_forkserver_preload(
         ["rins_mm.train", "rins_mm.evaluate", "rins_mm.search", "launching"]
     )
+    # A test may be elsewhere by now, and the server looks for modules where it is started.
+    with contextlib.chdir(REPOSITORY):
+        forkserver.ensure_running()
     return context
 
 

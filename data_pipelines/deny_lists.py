@@ -1,0 +1,122 @@
+"""Lists of samples that are not to be used: they are taken out before anything counts or shuffles.
+
+A deny-list is a file of JSON lines, such as `python -m data_pipelines.lint` writes:
+
+    {"shard": "00007.tar", "key": "000070013", "cause": "broken picture", "contents": "…"}
+
+`shard` is a file name, `key` the key of the sample (of all samples of the shard that have it);
+`contents`, where it is given, tells the shard from others of its name. Other fields are for people.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.grouping import key_as_text
+from data_pipelines.index import ShardIndex
+
+Denied = dict[str, dict[str, set[str]]]
+"""Keys by the contents of the shard (empty: any) by its file name."""
+
+
+def without_denied(
+    shards: Sequence[ShardIndex], deny_lists: Sequence[str]
+) -> tuple[list[ShardIndex], list[list[int]]]:
+    """The shards without the denied samples, and the rows that each of them lost.
+
+    Lines about other shards change nothing. Raises UserError for a list that cannot be read, and for
+    a line about a shard of that name with other contents or without that key: the list is old then.
+    """
+    denied = read_deny_lists(deny_lists)
+    kept, lost = [], []
+    found: set[tuple[str, str, str]] = set()
+    for shard in shards:
+        by_content = denied.get(shard.name, {})
+        contents = contents_of(shard)
+        wanted = by_content.get("", set()) | by_content.get(contents, set())
+        names = _keys(shard) if wanted else []
+        rows = [row for row, key in enumerate(names) if key in wanted]
+        present = {names[row] for row in rows}
+        for content in ("", contents):
+            met = by_content.get(content, set()) & present
+            found.update((shard.name, content, key) for key in met)
+        kept.append(_without_rows(shard, rows) if rows else shard)
+        lost.append(rows)
+    _refuse_old_lines(denied, {shard.name for shard in shards}, found)
+    return kept, lost
+
+
+def contents_of(shard: ShardIndex) -> str:
+    """What tells the shard from others of its name, whatever was taken out of it already."""
+    return shard.sha256 or f"{shard.size}:{shard.version}"
+
+
+def read_deny_lists(paths: Sequence[str]) -> Denied:
+    """What the deny-lists say, together."""
+    denied: Denied = {}
+    for path in map(Path, paths):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise UserError(
+                f"the deny-list {path} cannot be read ({error.strerror}); check the path"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"the deny-list {path} is not UTF-8; it must be JSON lines") from error
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                shard, content, key = _parsed(line, f"line {number} of the deny-list {path}")
+                denied.setdefault(shard, {}).setdefault(content, set()).add(key)
+    return denied
+
+
+def _parsed(line: str, where: str) -> tuple[str, str, str]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {line[:80]!r}") from error
+    fields = record if isinstance(record, dict) else {}
+    named = fields.get("shard"), fields.get("contents", ""), fields.get("key")
+    shard, content, key = (value if isinstance(value, str) else None for value in named)
+    if shard is None or content is None or key is None:
+        raise UserError(f'{where} must be like {{"shard": "0.tar", "key": "7"}}: {line[:80]!r}')
+    return shard, content, key
+
+
+def _keys(shard: ShardIndex) -> list[str]:
+    data = shard.key_bytes.tobytes()
+    ends = shard.key_ends.tolist()
+    return [key_as_text(data[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _without_rows(shard: ShardIndex, rows: Sequence[int]) -> ShardIndex:
+    stays = np.ones(shard.num_samples, dtype=np.bool_)
+    stays[list(rows)] = False
+    lengths = np.diff(shard.key_ends, prepend=0)
+    return replace(
+        shard,
+        key_bytes=shard.key_bytes[np.repeat(stays, lengths)],
+        key_ends=np.cumsum(lengths[stays], dtype=np.int64),
+        offsets=shard.offsets[:, stays],
+        sizes=shard.sizes[:, stays],
+    )
+
+
+def _refuse_old_lines(denied: Denied, names: set[str], found: set[tuple[str, str, str]]) -> None:
+    unmet = [
+        (name, key)
+        for name in sorted(names.intersection(denied))
+        for content, keys in denied[name].items()
+        for key in sorted(keys)
+        if (name, content, key) not in found
+    ]
+    if unmet:
+        name, key = unmet[0]
+        raise UserError(
+            f"{len(unmet):,} lines of the deny-lists fit no sample, the first shard {name!r}, key "
+            f"{key!r}: the shard is not the one that was checked; run data_pipelines.lint again"
+        )

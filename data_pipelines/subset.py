@@ -1,0 +1,126 @@
+"""Keep a subset of a data set by its uids, such as DataComp publishes: write a deny-list of the rest.
+
+    python -m data_pipelines.subset shards/*.tar --uids SUBSET.npy --out DENIED.jsonl
+
+The uid of a sample is read from the Parquet table that img2dataset leaves beside each shard.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Shaped
+
+from data_pipelines.deny_lists import contents_of
+from data_pipelines.errors import UserError, run_command
+from data_pipelines.index import ShardIndex
+from data_pipelines.manifest import open_dataset
+from data_pipelines.progress import with_progress
+from data_pipelines.whole_files import refuse_existing, write_whole
+
+Uids = Shaped[np.ndarray, " N"]
+"""Sixteen bytes each."""
+UID_DIGITS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetCommand:
+    """Write the deny-list that leaves only the samples with given uids."""
+
+    shards: tyro.conf.Positional[tuple[str, ...]]
+    """Paths, globs or ranges of local shards with their Parquet tables beside them."""
+    uids: Path
+    """The uids to keep: an .npy file of pairs of 64-bit numbers, as DataComp writes it, or a text
+    with 32 hexadecimal digits in each line."""
+    out: Path
+    """The deny-list to write; name it in the recipe's data.deny_lists."""
+    overwrite: bool = False
+    """Replace a list that is already there."""
+
+
+def main(argv: list[str]) -> None:
+    """Write the list and say how many samples stay."""
+    command = tyro.cli(SubsetCommand, args=argv, prog="python -m data_pipelines.subset")
+    refuse_existing([command.out], overwrite=command.overwrite)
+    kept = read_uids(command.uids)
+    shards = open_dataset(command.shards).shards
+    lines: list[str] = []
+    for shard in with_progress(shards, total=len(shards), label="reading uids"):
+        lines += _denials(shard, kept)
+    num_samples = sum(shard.num_samples for shard in shards)
+    write_whole(command.out, "".join(lines), overwrite=command.overwrite)
+    print(
+        f"{num_samples - len(lines):,} of {num_samples:,} samples are kept, of {len(kept):,} uids; "
+        f"wrote {command.out}"
+    )
+
+
+def read_uids(path: Path) -> Uids:
+    """The uids in a file. Raises UserError for a file that holds something else."""
+    try:
+        if path.suffix == ".npy":
+            pairs = np.load(path, allow_pickle=False)
+            if pairs.dtype != np.dtype("u8,u8"):
+                raise ValueError(f"numbers of the kind {pairs.dtype}")
+            # Largest digits first, as the hexadecimal form has them.
+            numbers = np.stack([pairs["f0"], pairs["f1"]], axis=-1).astype(">u8")
+            return np.unique(np.frombuffer(numbers.tobytes(), dtype="S16"))
+        return np.unique(_packed(path.read_text(encoding="ascii").split()))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, IndexError, EOFError) as error:
+        raise UserError(
+            f"{path} is no list of uids ({error}); give an .npy file of pairs of 64-bit numbers, "
+            "or a text with 32 hexadecimal digits in each line"
+        ) from error
+
+
+def _packed(uids: Sequence[str]) -> Uids:
+    if any(len(uid) != UID_DIGITS for uid in uids):
+        wrong = next(uid for uid in uids if len(uid) != UID_DIGITS)
+        raise ValueError(f"{wrong[:40]!r} is no uid of {UID_DIGITS} hexadecimal digits")
+    return np.frombuffer(b"".join(map(bytes.fromhex, uids)), dtype="S16")
+
+
+def _denials(shard: ShardIndex, kept: Uids) -> list[str]:
+    """The lines for the samples of the shard that are not kept, also for those without a uid."""
+    by_key = _uids_by_key(shard)
+    keys = [shard.key(row) for row in range(shard.num_samples)]
+    stays = set()
+    if by_key:
+        is_kept = np.isin(_packed(list(by_key.values())), kept).tolist()
+        stays = {key for key, keeps in zip(by_key, is_kept, strict=True) if keeps}
+    named = {"shard": shard.name, "cause": "not in the subset", "contents": contents_of(shard)}
+    return [json.dumps({**named, "key": key}) + "\n" for key in keys if key not in stays]
+
+
+def _uids_by_key(shard: ShardIndex) -> dict[str, str]:
+    if not isinstance(shard.path, Path):
+        raise UserError(f"{shard.path} is remote; subsets are made of local shards only")
+    path = shard.path.with_suffix(".parquet")
+    if not path.is_file():
+        raise UserError(f"there is no {path}; the uids of {shard.name} are read from it")
+    # pyarrow is big, and only this and the tables of captions need it.
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            "reading Parquet needs pyarrow; install it with: pip install 'rins_mm[prepare]'"
+        ) from error
+    try:
+        columns = pyarrow.parquet.read_table(path, columns=["key", "uid"]).to_pydict()
+        pairs = zip(columns["key"], columns["uid"], strict=True)
+        found = {key: uid for key, uid in pairs if isinstance(key, str) and isinstance(uid, str)}
+        _packed(list(found.values()))
+        return found
+    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise UserError(f"{path} has no columns key and uid as DataComp has ({reason})") from error
+
+
+if __name__ == "__main__":
+    run_command(main)
