@@ -11,7 +11,9 @@ def refuse_existing(paths: Sequence[Path | None], *, overwrite: bool) -> None:
     """Raise UserError when one of the files exists, before hours are spent on its content."""
     for path in paths:
         if path is not None and path.exists() and not overwrite:
-            raise UserError(f"{path} exists already; give --overwrite, or another path")
+            raise UserError(
+                f"{path} exists already; give --overwrite to replace it, or another path"
+            )
 
 
 def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
@@ -21,7 +23,10 @@ def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # A key or a caption from outside may hold half a surrogate pair.
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

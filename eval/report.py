@@ -4,7 +4,6 @@ A result is the dict that `suite.run_suite` returns: CLIP_benchmark's keys and o
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from data_pipelines.errors import UserError
+from data_pipelines.whole_files import write_whole
 from eval.chart import percent, variant_chart
 
 FORMAT_VERSION = 1
@@ -73,22 +72,6 @@ def write_page(
 ) -> None:
     """Write `results_page` whole or not at all. Raises UserError where the file exists already."""
     write_whole(path, results_page(results, provenance), overwrite=overwrite)
-
-
-def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a file whole or not at all. Raises UserError where it exists already."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already; give --overwrite to replace it, or another path")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def results_tables(results: Sequence[Mapping[str, Any]]) -> Group:

@@ -15,7 +15,8 @@ import jinja2
 import tyro
 
 from data_pipelines.errors import UserError, run_command
-from eval.report import page_templates, page_values, write_whole
+from data_pipelines.whole_files import write_whole
+from eval.report import page_templates, page_values
 from rins_mm.config import TrainConfig, read_config
 from rins_mm.run_log import read_rows
 

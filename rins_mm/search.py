@@ -26,10 +26,11 @@ from rich.text import Text
 from torch import Tensor
 
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.whole_files import write_whole
 from eval.embed import embed_pictures, embed_texts
 from eval.encoder import DualEncoder
 from eval.ranks import Ranks
-from eval.report import page_templates, write_whole
+from eval.report import page_templates
 from rins_mm.distributed import local_device
 from rins_mm.encoder import load_encoder
 from rins_mm.gallery import Gallery, open_gallery, printable

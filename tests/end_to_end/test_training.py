@@ -90,6 +90,16 @@ def test_a_run_killed_after_step_30_and_resumed_repeats_the_uninterrupted_one_bi
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def whole_and_resumed(folder: Path, settings: list[str], *, last_step: int) -> tuple[Path, Path]:
+    """An uninterrupted run, and one that was continued from its checkpoint before the last."""
+    whole, halves = folder / "whole", folder / "halves"
+    run_well(train.main, [TOY, "--run-dir", str(whole), *settings], folder / "a")
+    run_well(train.main, [TOY, "--run-dir", str(halves), *settings], folder / "b")
+    shutil.rmtree(halves / "checkpoints" / f"step-{last_step:08d}")
+    run_well(train.main, [str(halves), "--resume"], folder / "c")
+    return whole, halves
+
+
 def rows_so_far(run_dir: Path) -> list[str]:
     path = run_dir / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
@@ -195,11 +205,7 @@ def test_a_run_can_be_moved_and_lengthened(tmp_path: Path) -> None:
 
 def test_an_average_of_the_weights_survives_a_resume(tmp_path: Path) -> None:
     settings = ["--ema-decay", "0.9", "--max-steps", "4", "--checkpoint-every", "2"]
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    run_well(train.main, [TOY, "--run-dir", str(whole), *settings], tmp_path / "a")
-    run_well(train.main, [TOY, "--run-dir", str(halves), *settings], tmp_path / "b")
-    shutil.rmtree(halves / "checkpoints" / "step-00000004")
-    run_well(train.main, [str(halves), "--resume"], tmp_path / "c")
+    whole, halves = whole_and_resumed(tmp_path, settings, last_step=4)
     name = Path("checkpoints") / "step-00000004" / "average.safetensors"
     assert (whole / name).read_bytes() == (halves / name).read_bytes()
 
@@ -207,11 +213,7 @@ def test_an_average_of_the_weights_survives_a_resume(tmp_path: Path) -> None:
 def test_stochastic_depth_and_patch_dropout_survive_a_resume(tmp_path: Path) -> None:
     settings = ["--image.drop-path", "0.3", "--image.patch-dropout", "0.5", "--max-steps", "4"]
     settings += ["--checkpoint-every", "2"]
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    run_well(train.main, [TOY, "--run-dir", str(whole), *settings], tmp_path / "a")
-    run_well(train.main, [TOY, "--run-dir", str(halves), *settings], tmp_path / "b")
-    shutil.rmtree(halves / "checkpoints" / "step-00000004")
-    run_well(train.main, [str(halves), "--resume"], tmp_path / "c")
+    whole, halves = whole_and_resumed(tmp_path, settings, last_step=4)
     assert losses(whole) == losses(halves)
 
 
@@ -258,11 +260,7 @@ def test_sixteen_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
 def test_the_state_of_timms_optimizers_survives_a_resume(tmp_path: Path, optimizer: str) -> None:
     settings = ["--optimizer.name", optimizer, "--max-steps", "6", "--checkpoint-every", "3"]
     settings += ["--optimizer.peak-learning-rate", "1e-4"]
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    run_well(train.main, [TOY, "--run-dir", str(whole), *settings], tmp_path / "a")
-    run_well(train.main, [TOY, "--run-dir", str(halves), *settings], tmp_path / "b")
-    shutil.rmtree(halves / "checkpoints" / "step-00000006")
-    run_well(train.main, [str(halves), "--resume"], tmp_path / "c")
+    whole, halves = whole_and_resumed(tmp_path, settings, last_step=6)
     assert losses(whole) == losses(halves)
 
 
