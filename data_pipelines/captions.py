@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_pipelines.bad_samples import BadSample
+from data_pipelines.templates import filled
 
 MAX_CAPTION_CHARACTERS = 20_000
 MAX_JSON_DEPTH = 32
@@ -20,14 +21,16 @@ Record = dict[str, Any]
 class CaptionConfig:
     """How the caption of a sample is chosen."""
 
-    kind: Literal["text", "label", "label_keywords", "json_field"] = "text"
+    kind: Literal["text", "label", "label_keywords", "template"] = "text"
     """Where captions come from: the txt part; the json's label; its label and a few of its
-    keywords, drawn anew in every epoch; or any field of the json, a string or a list of which one
-    is drawn."""
+    keywords, drawn anew in every epoch; or one of the templates."""
     num_keywords: int = 4
     """For label_keywords: most keywords that follow the label; how many do is drawn, 0 included."""
-    field: str = "caption"
-    """For json_field: the name of the field."""
+    templates: tuple[str, ...] = ("{caption}",)
+    """For template: texts with {fields} of the json ({txt}: the txt part). In every epoch one is drawn
+    of those whose fields the sample has, and one item of a field that is a list."""
+    template_weights: tuple[float, ...] = ()
+    """For template: how often each is drawn, beside the others; empty: all alike."""
 
 
 def read_record(parts: Mapping[str, bytes]) -> Record:
@@ -51,8 +54,9 @@ def caption_of(record: Record, config: CaptionConfig, row_seed: int) -> str:
     """
     if config.kind == "text":
         caption = _string(record.get("txt"))
-    elif config.kind == "json_field":
-        caption = _one_of(record.get(config.field), random.Random(row_seed % 2**64))
+    elif config.kind == "template":
+        draws = random.Random(row_seed % 2**64)
+        caption = _string(filled(config.templates, config.template_weights, record, draws))
     else:
         caption = _string(record.get("label")).strip()
         if config.kind == "label_keywords" and caption:
@@ -76,12 +80,6 @@ def _some_keywords(record: Record, most: int, draws: random.Random) -> list[str]
     # random() alone is promised to stay the same in every version of Python; sample() is not.
     number = int(draws.random() * (min(most, len(left)) + 1))
     return [left.pop(int(draws.random() * len(left))) for _ in range(number)]
-
-
-def _one_of(value: object, draws: random.Random) -> str:
-    if isinstance(value, list) and value:
-        value = value[int(draws.random() * len(value))]
-    return _string(value)
 
 
 def _string(value: object) -> str:

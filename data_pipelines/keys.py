@@ -1,12 +1,13 @@
 """Print the keys of each global batch, as a run will see them, through the real loader.
 
 python -m data_pipelines.keys emoji:train --batch-size 256 --from-step 100 --steps 2
+python -m data_pipelines.keys --run runs/emoji --from-step 100
 """
 
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
@@ -15,16 +16,20 @@ from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError, run_command
-from data_pipelines.loader import DataConfig, train_batches
-from data_pipelines.manifest import Dataset, open_dataset
+from data_pipelines.loader import DataConfig, open_training_data, train_batches
+from data_pipelines.manifest import Dataset
+from data_pipelines.plain_values import from_plain
+from data_pipelines.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeysCommand:
     """Print the keys of each global batch, in the order of its slots."""
 
-    shards: tyro.conf.Positional[tuple[str, ...]]
+    shards: tyro.conf.Positional[tuple[str, ...]] = ()
     """Packs, paths, globs or ranges, such as emoji:train."""
+    run: Path | None = None
+    """A run's folder, whose data, captions, batch size and seed are taken in place of these options."""
     batch_size: int = 256
     """Samples in a global batch."""
     world_size: int = 1
@@ -32,7 +37,7 @@ class KeysCommand:
     workers: int = 0
     """Worker processes per rank; the keys do not depend on it."""
     epoch: int = 0
-    """Epoch at whose first batch steps count from 0."""
+    """Epoch at whose first batch steps count from 0; of a mixture, as many samples as all sources hold."""
     from_step: int = 0
     """First step, counted from the first batch with samples of --epoch."""
     steps: int = 1
@@ -55,7 +60,7 @@ class BatchKeys:
 
     step: int
     epochs: tuple[int, ...]
-    """The epochs that it holds samples of, with the smallest first."""
+    """The epochs, of whatever source, that it holds samples of, with the smallest first."""
     keys: tuple[str, ...]
     """SHARD:KEY of each slot."""
     bad: dict[str, str]
@@ -66,8 +71,18 @@ def main(argv: list[str]) -> None:
     """Print the batches that the command line asks for."""
     command = tyro.cli(KeysCommand, args=argv, prog="python -m data_pipelines.keys")
     _check(command)
-    dataset = open_dataset(command.shards, command.deny_lists)
-    for batch in batch_keys(command, dataset):
+    if command.run:
+        command, config = _as_the_run(command, command.run)
+    else:
+        config = DataConfig(
+            shards=command.shards,
+            deny_lists=command.deny_lists,
+            captions=command.captions,
+            block_size=command.block_size,
+        )
+    # All bad samples are to be seen here, however many there are, and nothing is made in vain.
+    config = replace(config, num_workers=command.workers, prefetch_batches=1, max_bad_fraction=1.0)
+    for batch in batch_keys(command, config, open_training_data(config)):
         if command.json:
             print(json.dumps(vars(batch)))
         else:
@@ -79,14 +94,17 @@ def main(argv: list[str]) -> None:
                 print(f"  {shown}" + (f"  BAD: {batch.bad[key]}" if key in batch.bad else ""))
 
 
-def batch_keys(command: KeysCommand, dataset: Dataset) -> Iterator[BatchKeys]:
+def batch_keys(command: KeysCommand, config: DataConfig, dataset: Dataset) -> Iterator[BatchKeys]:
     """The global batches, put together from the shares of all ranks."""
-    num_samples, batch_size = dataset.num_samples, command.batch_size
-    start_step = command.epoch * num_samples // batch_size + command.from_step
+    batch_size = command.batch_size
+    stream = Stream(dataset, seed=command.seed, block_size=config.block_size)
+    start_step = command.epoch * dataset.num_samples // batch_size + command.from_step
     counts = BadSampleCounts()
     with ExitStack() as stack:
         ranks = [
-            stack.enter_context(closing(_rank_batches(command, dataset, rank, start_step, counts)))
+            stack.enter_context(
+                closing(_rank_batches(command, config, dataset, rank, start_step, counts))
+            )
             for rank in range(command.world_size)
         ]
         for step, shares in enumerate(zip(*ranks, strict=True), start=start_step):
@@ -96,10 +114,10 @@ def batch_keys(command: KeysCommand, dataset: Dataset) -> Iterator[BatchKeys]:
             good = [is_good for slot in valid for is_good in slot]
             causes = {f"{f.shard}:{f.key}": f.cause for f in counts.latest}
             pairs = zip(keys, good, strict=True)
-            first, last = step * batch_size, (step + 1) * batch_size - 1
+            places = stream[step * batch_size : (step + 1) * batch_size]
             yield BatchKeys(
                 step=step,
-                epochs=tuple(range(first // num_samples, last // num_samples + 1)),
+                epochs=tuple(sorted(set(places.epochs.tolist()))),
                 keys=tuple(key for key in keys if key),
                 bad={
                     key: causes.get(key, "cannot be used")
@@ -110,18 +128,13 @@ def batch_keys(command: KeysCommand, dataset: Dataset) -> Iterator[BatchKeys]:
 
 
 def _rank_batches(
-    command: KeysCommand, dataset: Dataset, rank: int, start_step: int, counts: BadSampleCounts
+    command: KeysCommand,
+    config: DataConfig,
+    dataset: Dataset,
+    rank: int,
+    start_step: int,
+    counts: BadSampleCounts,
 ) -> Generator[ImageTextBatch, None, None]:
-    config = DataConfig(
-        shards=command.shards,
-        deny_lists=command.deny_lists,
-        captions=command.captions,
-        num_workers=command.workers,
-        prefetch_batches=1,
-        # All bad samples are to be seen here, however many there are.
-        max_bad_fraction=1.0,
-        block_size=command.block_size,
-    )
     return train_batches(
         config,
         dataset,
@@ -152,6 +165,22 @@ class _NoWords:
 
     def save(self, folder: Path) -> None:
         """Nothing is kept."""
+
+
+def _as_the_run(command: KeysCommand, run: Path) -> tuple[KeysCommand, DataConfig]:
+    """The command with the batch size and the seed of a run, and the run's data."""
+    if command.shards:
+        raise UserError(f"both --run {run} and shards are named; keep one of the two")
+    path = run / "config.json" if run.is_dir() else run
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        config = from_plain(DataConfig, recorded["data"])
+        batch_size, seed = int(recorded["batch_size"]), int(recorded["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no configuration of a run that can be read here ({error}); name a run's folder"
+        ) from error
+    return replace(command, batch_size=batch_size, seed=seed), config
 
 
 def _check(command: KeysCommand) -> None:

@@ -27,7 +27,8 @@ def stream_positions(num_samples: int, start: int, stop: int) -> list[tuple[int,
     return pieces
 
 
-def _permutation(length: int, *purpose: object) -> Int64[np.ndarray, " length"]:
+def permutation(length: int, *purpose: object) -> Int64[np.ndarray, " length"]:
+    """The numbers below `length` in an order that depends on the purpose alone."""
     # numpy promises that the raw stream of a bit generator stays, but not what shuffle makes of it.
     bits = np.random.Philox(key=stable_hash(*purpose) % 2**64)
     return np.argsort(bits.random_raw(length), kind="stable").astype(np.int64)
@@ -42,13 +43,20 @@ class EpochOrder:
     """
 
     def __init__(
-        self, shard_sizes: Sequence[int], *, seed: int, epoch: int, block_size: int = 65_536
+        self,
+        shard_sizes: Sequence[int],
+        *,
+        seed: int,
+        epoch: int,
+        source: int = 0,
+        block_size: int = 65_536,
     ) -> None:
         sizes = np.asarray(shard_sizes, dtype=np.int64)
         self.num_samples = int(sizes.sum())
-        self._purpose = (seed, epoch)
+        # Sources of equal sizes must not go in step: their samples may be the same pictures.
+        self._purpose = (seed, epoch, source) if source else (seed, epoch)
         self._block_size = block_size
-        shuffled = _permutation(len(sizes), "shards", *self._purpose)
+        shuffled = permutation(len(sizes), "shards", *self._purpose)
         # Of each shard in shuffled order: where it ends in the row, and what takes a place in the
         # row to a global sample number.
         self._ends = np.cumsum(sizes[shuffled])
@@ -77,7 +85,7 @@ class EpochOrder:
             return latest_block
         start = number * self._block_size
         length = min(self._block_size, self.num_samples - start)
-        places = start + _permutation(length, "block", *self._purpose, number)
+        places = start + permutation(length, "block", *self._purpose, number)
         shards = np.searchsorted(self._ends, places, side="right")
         block = places + self._shifts[shards]
         self._latest_block = (number, block)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +15,10 @@ from data_pipelines.batch import ImageTextBatch
 from data_pipelines.captions import CaptionConfig, Record, caption_of
 from data_pipelines.hashing import stable_hash
 from data_pipelines.manifest import Dataset
-from data_pipelines.order import EpochOrder, stream_positions
 from data_pipelines.resize import resize_into
 from data_pipelines.samples import decoded_sample, sample_name
+from data_pipelines.stream import Stream
 from data_pipelines.tokenizers import Tokenizer
-
-
-# The two epochs that a batch may straddle.
-@lru_cache(maxsize=2)
-def _epoch_order(sizes: tuple[int, ...], seed: int, epoch: int, block_size: int) -> EpochOrder:
-    return EpochOrder(sizes, seed=seed, epoch=epoch, block_size=block_size)
 
 
 def _never_cancelled() -> None:
@@ -46,7 +41,8 @@ class BatchMaker:
 
     dataset: Dataset
     tokenizer: Tokenizer
-    captions: CaptionConfig
+    captions: tuple[CaptionConfig, ...]
+    """Of each source of the data set."""
     positives: tuple[str, ...]
     block_size: int
     image_size: int
@@ -56,27 +52,33 @@ class BatchMaker:
     rank: int
     world_size: int
 
+    @cached_property
+    def stream(self) -> Stream:
+        """Which sample stands at each place."""
+        return Stream(self.dataset, seed=self.seed, block_size=self.block_size)
+
     def make(self, step: int, check: Callable[[], None] = _never_cancelled) -> MadeBatch:
         """This rank's share of global batch `step`; `check` runs before each sample, and may raise.
 
         Raises UserError when a shard has vanished or changed.
         """
-        indices, row_seeds = self._slots(step)
+        rows = self._rows(step)
         num_slots = -(-self.batch_size // self.world_size)
-        images = np.empty((num_slots, 3, self.image_size, self.image_size), dtype=np.uint8)
+        # Channels last, as decoders give them and convolutions like them.
+        images = np.empty((num_slots, self.image_size, self.image_size, 3), dtype=np.uint8)
         keys = np.zeros((num_slots, 1 + len(self.positives)), dtype=np.int64)
         seeds = np.zeros(num_slots, dtype=np.int64)
         valid = np.zeros(num_slots, dtype=np.bool_)
         names = [""] * num_slots
         captions: dict[int, str] = {}
         findings = []
-        for slot, (index, row_seed) in enumerate(zip(indices, row_seeds, strict=True)):
+        for slot, row in enumerate(rows):
             check()
-            shard, key = sample_name(self.dataset, index)
+            shard, key = sample_name(self.dataset, row.sample)
             names[slot] = f"{shard}:{key}"
-            seeds[slot] = row_seed
+            seeds[slot] = row.seed
             try:
-                captions[slot], keys[slot] = self._row(index, row_seed, images[slot])
+                captions[slot], keys[slot] = self._fill(row, images[slot].transpose(2, 0, 1))
                 valid[slot] = True
             except BadSample as bad:
                 findings.append(Finding(shard=shard, key=key, cause=bad.cause))
@@ -84,7 +86,7 @@ class BatchMaker:
         tokens, offsets = self._tokens(captions, num_slots)
         all_keys = torch.from_numpy(keys)
         batch = ImageTextBatch(
-            images=torch.from_numpy(images),
+            images=torch.from_numpy(images).permute(0, 3, 1, 2),
             tokens=tokens,
             offsets=offsets,
             image_keys=all_keys,
@@ -93,35 +95,29 @@ class BatchMaker:
             row_seeds=torch.from_numpy(seeds),
             sample_keys=tuple(names),
         )
-        return MadeBatch(batch=batch, num_samples=len(indices), findings=tuple(findings))
+        return MadeBatch(batch=batch, num_samples=len(rows), findings=tuple(findings))
 
-    def _slots(self, step: int) -> tuple[list[int], list[int]]:
-        """Sample numbers of this rank's slots, and the seeds of their rows."""
-        indices: list[int] = []
-        epochs: list[int] = []
+    def _rows(self, step: int) -> "list[_Row]":
+        """What stands in the slots of this rank."""
         first = step * self.batch_size
-        for epoch, start, stop in stream_positions(
-            self.dataset.num_samples, first, first + self.batch_size
-        ):
-            order = _epoch_order(self.dataset.shard_sizes, self.seed, epoch, self.block_size)
-            indices += order[start:stop].tolist()
-            epochs += [epoch] * (stop - start)
-        mine = slice(self.rank, None, self.world_size)
-        indices, epochs = indices[mine], epochs[mine]
-        seeds = [
-            stable_hash("row", self.seed, epoch, index)
-            for epoch, index in zip(epochs, indices, strict=True)
+        places = self.stream[first : first + self.batch_size]
+        mine = zip(
+            places.samples[self.rank :: self.world_size].tolist(),
+            places.sources[self.rank :: self.world_size].tolist(),
+            places.epochs[self.rank :: self.world_size].tolist(),
+            strict=True,
+        )
+        return [
+            _Row(sample, self.captions[source], stable_hash("row", self.seed, epoch, sample))
+            for sample, source, epoch in mine
         ]
-        return indices, seeds
 
-    def _row(
-        self, index: int, row_seed: int, picture: UInt8[np.ndarray, "3 S S"]
-    ) -> tuple[str, list[int]]:
+    def _fill(self, row: "_Row", picture: UInt8[np.ndarray, "3 S S"]) -> tuple[str, list[int]]:
         """Caption and keys of a sample; its pixels are written to `picture`."""
         least_size = self.image_size if self.scaled_decoding else None
-        pixels, record = decoded_sample(self.dataset, index, least_size)
-        caption = caption_of(record, self.captions, row_seed)
-        own = stable_hash("sample", index)
+        pixels, record = decoded_sample(self.dataset, row.sample, least_size)
+        caption = caption_of(record, row.captions, row.seed)
+        own = stable_hash("sample", row.sample)
         keys = [own, *(_positive_key(kind, caption, record, own) for kind in self.positives)]
         resize_into(pixels, picture)
         return caption, keys
@@ -134,6 +130,13 @@ class BatchMaker:
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
         tokens = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
         return torch.from_numpy(tokens), torch.from_numpy(offsets)
+
+
+class _Row(NamedTuple):
+    sample: int
+    captions: CaptionConfig
+    """How its caption is chosen."""
+    seed: int
 
 
 def _positive_key(kind: str, caption: str, record: Record, own: int) -> int:

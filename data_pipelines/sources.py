@@ -50,6 +50,12 @@ def resolve_shards(specs: Sequence[str]) -> list[Shard]:
         raise UserError(
             "no shards were named; give at least one, such as emoji:train or FOLDER/*.tar"
         )
+    refuse_twice(shards)
+    return shards
+
+
+def refuse_twice(shards: Sequence[Shard]) -> None:
+    """Raise a UserError when two of the shards are the same file."""
     seen: set[Shard] = set()
     for shard in shards:
         place = shard.resolve() if isinstance(shard, Path) else shard
@@ -58,7 +64,6 @@ def resolve_shards(specs: Sequence[str]) -> list[Shard]:
                 f"shard {shard} is named twice; its samples would count double, so name it once"
             )
         seen.add(place)
-    return shards
 
 
 def resolve_local_shards(specs: Sequence[str]) -> list[Path]:

@@ -1,16 +1,8 @@
 """The configuration of a run: one tree of plain values, from a recipe, a recorded file, and flags."""
 
-import dataclasses
-import difflib
-import importlib
-import importlib.util
-import json
-import runpy
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import data_pipelines.packs
 from data_pipelines.errors import UserError
@@ -138,99 +130,3 @@ def _open_tokenizer(config: TokenizerConfig, context_length: int) -> Tokenizer:
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def recipe_names() -> list[str]:
-    """The recipes of the package `configs`."""
-    spec = importlib.util.find_spec("configs")
-    folders = spec.submodule_search_locations if spec is not None else None
-    files = [path for folder in folders or [] for path in Path(folder).glob("*.py")]
-    return sorted(path.stem for path in files if path.stem != "__init__")
-
-
-def load_config(source: str) -> TrainConfig:
-    """A recipe by name or by path, the recorded config.json of a run, or a run folder that holds one."""
-    if source in recipe_names():
-        return _from_recipe(f"configs.{source}", vars(importlib.import_module(f"configs.{source}")))
-    path = Path(source)
-    if path.is_dir():
-        path = path / "config.json"
-    if path.suffix == ".json" and path.is_file():
-        return read_config(path)
-    if path.suffix == ".py" and path.is_file():
-        return _from_recipe(source, runpy.run_path(str(path)))
-    nearest = difflib.get_close_matches(Path(source).stem, recipe_names(), n=3) or recipe_names()
-    raise UserError(
-        f"there is no recipe, run folder or file named {source!r}; recipes are {', '.join(nearest)}"
-    )
-
-
-def _from_recipe(source: str, names: Mapping[str, Any]) -> TrainConfig:
-    function = names.get("config")
-    made = function() if callable(function) else None
-    if not isinstance(made, TrainConfig):
-        raise UserError(
-            f"the recipe {source!r} has no function config() that returns a TrainConfig; "
-            "see configs/emoji.py for the form"
-        )
-    return made
-
-
-def write_config(config: TrainConfig, path: Path) -> None:
-    """Record the resolved configuration."""
-    data = {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
-    # A run without a readable config.json is lost to every later command: whole or not there.
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(json.dumps(data, indent=2) + "\n")
-    unfinished.replace(path)
-
-
-def read_config(path: Path) -> TrainConfig:
-    """A recorded configuration. It is data: nothing is executed, and unknown names are errors."""
-    try:
-        data = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"cannot read the recorded configuration {path}: {error}; name a run folder whose config.json is whole"
-        ) from error
-    version = data.pop("format_version", None) if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format_version {version!r}; this version of rins_mm reads {FORMAT_VERSION}"
-        )
-    try:
-        return from_plain(TrainConfig, data)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-T = TypeVar("T")
-
-
-def from_plain(kind: type[T], data: Mapping[str, Any]) -> T:
-    """A configuration from plain data. Raises ValueError for unknown names and values of a wrong type."""
-    hints = get_type_hints(kind)
-    if unknown := sorted(data.keys() - hints.keys()):
-        raise ValueError(f"{kind.__name__} has no field named {', '.join(unknown)}")
-    return kind(**{name: _decode(hints[name], value, name) for name, value in data.items()})
-
-
-def _decode(hint: Any, value: Any, name: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _decode(next(arm for arm in arguments if arm is not type(None)), value, name)
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return from_plain(hint, value)
-    if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
-        item_hints = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
-        if len(item_hints) == len(value):
-            return tuple(_decode(h, item, name) for h, item in zip(item_hints, value, strict=True))
-    elif origin is Literal and value in arguments:
-        return value
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise ValueError(f"{name} is {value!r}, which is not {getattr(hint, '__name__', hint)}")

@@ -18,6 +18,7 @@ from torch import Tensor
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.decode import decode_picture, pixels_of
 from data_pipelines.errors import UserError
+from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.encoder import Picture
@@ -29,11 +30,11 @@ from rins_mm.checkpoint import (
     read_tensors,
     verify_manifest,
 )
-from rins_mm.config import from_plain, read_config
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import expand
 from rins_mm.models.siglip import SigLIP, build_model, unit
 from rins_mm.models.text_tower import TextTowerConfig
+from rins_mm.recorded_config import read_config
 
 NATIVE_FORMAT_VERSION = 1
 PICTURES_PER_FORWARD = 64

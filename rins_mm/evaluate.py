@@ -19,10 +19,11 @@ from eval.ranks import Ranks
 from eval.report import results_tables, write_page, write_results
 from eval.suite import run_suite
 from eval.tasks import TASKS
-from rins_mm.config import EvaluationConfig, read_config
+from rins_mm.config import EvaluationConfig
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder, load_encoder
 from rins_mm.models.recursion import expand, reachable_signatures
+from rins_mm.recorded_config import read_config
 from rins_mm.run_folder import describe_environment
 
 

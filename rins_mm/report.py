@@ -17,7 +17,8 @@ import tyro
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import write_whole
 from eval.report import page_templates, page_values
-from rins_mm.config import TrainConfig, read_config
+from rins_mm.config import TrainConfig
+from rins_mm.recorded_config import read_config
 from rins_mm.run_log import read_rows
 
 WIDTH, HEIGHT = 460, 220

@@ -20,7 +20,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.ranks import Ranks
 from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
-from rins_mm.config import TrainConfig, build_tokenizer, read_config, write_config
+from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.recorded_config import read_config, write_config
 
 MAY_CHANGE = {
     "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",

@@ -17,19 +17,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.errors import UserError, run_command
-from data_pipelines.loader import train_batches
-from data_pipelines.manifest import Dataset, open_dataset
+from data_pipelines.loader import open_training_data, train_batches
+from data_pipelines.manifest import Dataset
 from data_pipelines.tokenizers import Tokenizer
 from eval.ranks import Ranks, require_same
 from eval.suite import run_suite
 from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
 from rins_mm.checkpoint import Checkpoint
-from rins_mm.config import TrainConfig, build_tokenizer, load_config, recipe_names
+from rins_mm.config import TrainConfig, build_tokenizer
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.recursion import reachable_signatures
 from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.recipes import load_config, recipe_names
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog
 from rins_mm.trainer import Trainer
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> None:
         open_task(task, evaluation_data(config))
     torch.set_num_threads(config.num_threads)
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
-    dataset = open_dataset(config.data.shards, config.data.deny_lists)
+    dataset = open_training_data(config.data)
     model = build_model(
         config.image,
         config.text,

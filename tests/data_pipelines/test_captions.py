@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import CaptionConfig, caption_of, read_record
+from data_pipelines.errors import UserError
+from data_pipelines.loader import DataConfig, sources_of
 
 LABEL = CaptionConfig(kind="label")
 KEYWORDS = CaptionConfig(kind="label_keywords", num_keywords=3)
@@ -96,10 +98,62 @@ def test_captions_are_the_same_in_every_year():
 
 
 def test_a_field_may_be_a_text_or_a_list_of_which_one_is_drawn():
-    config = CaptionConfig(kind="json_field", field="long")
+    config = CaptionConfig(kind="template", templates=("{long}",))
     assert caption_of({"long": "one"}, config, 0) == "one"
-    drawn = {caption_of({"long": ["one", "two"]}, config, seed) for seed in range(20)}
+    drawn = {caption_of({"long": ["one", None, "two", " "]}, config, seed) for seed in range(20)}
     assert drawn == {"one", "two"}
+
+
+def test_templates_are_drawn_by_their_weights():
+    config = CaptionConfig(
+        kind="template", templates=("{alt}", "{synthetic}"), template_weights=(1.0, 3.0)
+    )
+    record = {"alt": "a", "synthetic": "s"}
+    drawn = [caption_of(record, config, seed) for seed in range(4000)]
+    # Three standard deviations of the binomial law are 82.
+    assert abs(drawn.count("s") - 3000) < 82
+    assert drawn.count("a") == 4000 - drawn.count("s")
+
+
+def test_a_template_whose_fields_are_missing_leaves_its_place_to_the_others():
+    config = CaptionConfig(kind="template", templates=("{alt}", "{synthetic}", "{txt}!"))
+    assert {caption_of({"txt": "t", "alt": ""}, config, seed) for seed in range(20)} == {"t!"}
+    assert cause_of(caption_of, {"other": "x"}, config, 0) == "no caption"
+
+
+def test_a_template_is_text_with_fields_that_say_the_same_wherever_they_stand():
+    template = "{{{kind}}} {kind}, number {number} of {number}"
+    config = CaptionConfig(kind="template", templates=(template,))
+    record = {"kind": ["cat", "dog"], "number": 7}
+    assert {caption_of(record, config, seed) for seed in range(20)} == {
+        "{cat} cat, number 7 of 7",
+        "{dog} dog, number 7 of 7",
+    }
+
+
+@pytest.mark.parametrize(
+    "template", ["{a.__class__}", "{a[0]}", "{a!r}", "{a:>9}", "{}", "{0}", "{a", "a}", "no field"]
+)
+def test_a_template_is_no_language(template):
+    with pytest.raises(UserError, match="the template"):
+        caption_of({"a": "x"}, CaptionConfig(kind="template", templates=(template,)), 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"templates": ()}, "captions.templates is empty"),
+        ({"template_weights": (1.0, 2.0)}, "2 captions.template_weights for 1 templates"),
+        ({"template_weights": (0.0,)}, "must be a number above 0"),
+        ({"template_weights": (float("nan"),)}, "must be a number above 0"),
+    ],
+)
+def test_weights_and_templates_that_do_not_fit_are_refused(settings, line):
+    captions = CaptionConfig(kind="template", **settings)
+    with pytest.raises(UserError, match=line):
+        caption_of({"caption": "x"}, captions, 0)
+    with pytest.raises(UserError, match=line):
+        sources_of(DataConfig(shards=("emoji:val",), captions=captions))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +164,8 @@ def test_a_field_may_be_a_text_or_a_list_of_which_one_is_drawn():
         ({"label": 3}, LABEL, "no caption"),
         ({"label": "x", "keywords": [1, 2, 3]}, KEYWORDS, "no caption"),
         ({"label": "x", "keywords": "chef"}, KEYWORDS, "bad json"),
-        ({"caption": []}, CaptionConfig(kind="json_field"), "no caption"),
-        ({"caption": [None]}, CaptionConfig(kind="json_field"), "no caption"),
+        ({"caption": []}, CaptionConfig(kind="template"), "no caption"),
+        ({"caption": [None, True, {}]}, CaptionConfig(kind="template"), "no caption"),
         ({"txt": " \n"}, CaptionConfig(), "empty caption"),
         ({"label": "", "keywords": ["chef"]}, KEYWORDS, "empty caption"),
         ({"txt": "a" * 20_001}, CaptionConfig(), "caption too long"),

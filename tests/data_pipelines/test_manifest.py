@@ -25,7 +25,10 @@ def shards_of(folder, counts):
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8))
 def test_a_sample_is_located_where_counting_finds_it(counts):
     dataset = Dataset(
-        shards=(), ends=tuple(sum(counts[: i + 1]) for i in range(len(counts))), fingerprint=""
+        shards=(),
+        sources=(),
+        ends=tuple(sum(counts[: i + 1]) for i in range(len(counts))),
+        fingerprint="",
     )
     counted = [(shard, row) for shard, count in enumerate(counts) for row in range(count)]
     assert dataset.num_samples == len(counted)
@@ -33,7 +36,7 @@ def test_a_sample_is_located_where_counting_finds_it(counts):
 
 
 def test_a_number_outside_the_data_set_is_refused():
-    dataset = Dataset(shards=(), ends=(3,), fingerprint="")
+    dataset = Dataset(shards=(), sources=(), ends=(3,), fingerprint="")
     for index in (-1, 3):
         with pytest.raises(IndexError, match=f"sample {index} of a data set with 3"):
             dataset.locate(index)

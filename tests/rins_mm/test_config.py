@@ -1,13 +1,14 @@
 import dataclasses
 import json
 from dataclasses import replace
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_values import from_plain
 from rins_mm.augment import AugmentationConfig
 from rins_mm.config import (
     EvaluationConfig,
@@ -15,16 +16,13 @@ from rins_mm.config import (
     TokenizerConfig,
     TrainConfig,
     build_tokenizer,
-    from_plain,
-    load_config,
-    read_config,
-    recipe_names,
-    write_config,
 )
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
+from rins_mm.recipes import load_config, recipe_names
+from rins_mm.recorded_config import read_config, write_config
 from rins_mm.schedules import ScheduleConfig
 from rins_mm.validation import validate
 
@@ -37,10 +35,18 @@ def leaves_of(kind):
     """Values of every field, by the types that the fields declare."""
     return st.fixed_dictionaries(
         {
-            name: leaves_of(hint) if dataclasses.is_dataclass(hint) else st.from_type(hint)
+            name: leaves_of(hint) if dataclasses.is_dataclass(hint) else values_of(hint)
             for name, hint in get_type_hints(kind).items()
         }
     )
+
+
+def values_of(hint):
+    item = next(iter(get_args(hint)), None)
+    if not dataclasses.is_dataclass(item):
+        return st.from_type(hint)
+    items = leaves_of(item).map(lambda leaves: build(item, leaves))
+    return st.lists(items, max_size=3).map(tuple)
 
 
 def build(kind, leaves):
@@ -131,8 +137,8 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
         "3",
         "null",
         "{}",
-        '{"format_version": 2}',
-        '{"format_version": 1, "seed": "x"}',
+        '{"format_version": 3}',
+        '{"format_version": 2, "seed": "x"}',
     ],
 )
 def test_a_record_that_cannot_be_read_is_refused_by_its_path(tmp_path, text):
@@ -143,6 +149,16 @@ def test_a_record_that_cannot_be_read_is_refused_by_its_path(tmp_path, text):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"config.json"):
         read_config(path)
+
+
+def test_a_record_of_version_1_is_read_with_its_field_as_a_template(tmp_path):
+    path = tmp_path / "config.json"
+    captions = {"kind": "json_field", "num_keywords": 2, "field": "long"}
+    path.write_text(json.dumps({"format_version": 1, "seed": 3, "data": {"captions": captions}}))
+    config = read_config(path)
+    assert (config.seed, config.data.captions.num_keywords) == (3, 2)
+    assert config.data.captions.kind == "template"
+    assert config.data.captions.templates == ("{long}",)
 
 
 def test_a_recipe_by_path_is_read_as_python_and_a_record_is_not(tmp_path):

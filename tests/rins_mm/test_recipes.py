@@ -5,15 +5,11 @@ import pytest
 import torch
 
 from rins_mm.budget import describe, estimate
-from rins_mm.config import (
-    build_tokenizer,
-    load_config,
-    read_config,
-    recipe_names,
-    write_config,
-)
+from rins_mm.config import build_tokenizer
 from rins_mm.models.image_tower import ImageTower
 from rins_mm.models.siglip import SigLIP
+from rins_mm.recipes import load_config, recipe_names
+from rins_mm.recorded_config import read_config, write_config
 from rins_mm.validation import validate
 
 PARAMETERS = {

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import UserError
 from rins_mm import report
-from rins_mm.config import TrainConfig, write_config
+from rins_mm.config import TrainConfig
+from rins_mm.recorded_config import write_config
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Where a configuration comes from: a recipe by name or by path, or a run's record."""
+
+import difflib
+import importlib
+import importlib.util
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import UserError
+from rins_mm.config import TrainConfig
+from rins_mm.recorded_config import read_config
+
+
+def recipe_names() -> list[str]:
+    """The recipes of the package `configs`."""
+    spec = importlib.util.find_spec("configs")
+    folders = spec.submodule_search_locations if spec is not None else None
+    files = [path for folder in folders or [] for path in Path(folder).glob("*.py")]
+    return sorted(path.stem for path in files if path.stem != "__init__")
+
+
+def load_config(source: str) -> TrainConfig:
+    """A recipe by name or by path, the recorded config.json of a run, or a run folder that holds one."""
+    if source in recipe_names():
+        return _from_recipe(f"configs.{source}", vars(importlib.import_module(f"configs.{source}")))
+    path = Path(source)
+    if path.is_dir():
+        path = path / "config.json"
+    if path.suffix == ".json" and path.is_file():
+        return read_config(path)
+    if path.suffix == ".py" and path.is_file():
+        return _from_recipe(source, runpy.run_path(str(path)))
+    nearest = difflib.get_close_matches(Path(source).stem, recipe_names(), n=3) or recipe_names()
+    raise UserError(
+        f"there is no recipe, run folder or file named {source!r}; recipes are {', '.join(nearest)}"
+    )
+
+
+def _from_recipe(source: str, names: Mapping[str, Any]) -> TrainConfig:
+    function = names.get("config")
+    made = function() if callable(function) else None
+    if not isinstance(made, TrainConfig):
+        raise UserError(
+            f"the recipe {source!r} has no function config() that returns a TrainConfig; "
+            "see configs/emoji.py for the form"
+        )
+    return made

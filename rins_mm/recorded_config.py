@@ -1,0 +1,50 @@
+"""The configuration that a run was started with: config.json in its folder, also of earlier versions."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import UserError
+from data_pipelines.plain_values import from_plain
+from rins_mm.config import TrainConfig
+
+FORMAT_VERSION = 2
+
+
+def write_config(config: TrainConfig, path: Path) -> None:
+    """Record the resolved configuration."""
+    data = {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
+    # A run without a readable config.json is lost to every later command: whole or not there.
+    unfinished = path.with_name(f".{path.name}.partial")
+    unfinished.write_text(json.dumps(data, indent=2) + "\n")
+    unfinished.replace(path)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """A recorded configuration. It is data: nothing is executed, and unknown names are errors."""
+    try:
+        data = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"cannot read the recorded configuration {path}: {error}; name a run folder whose config.json is whole"
+        ) from error
+    version = data.pop("format_version", None) if isinstance(data, dict) else None
+    try:
+        if version == 1:
+            _to_version_2(data)
+        elif version != FORMAT_VERSION:
+            raise UserError(
+                f"{path} has format_version {version!r}; this version of rins_mm reads 1 to {FORMAT_VERSION}"
+            )
+        return from_plain(TrainConfig, data)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _to_version_2(data: dict[str, Any]) -> None:
+    """Captions from one field of the json have become templates."""
+    captions = data.get("data", {}).get("captions", {})
+    field = captions.pop("field", "caption")
+    if captions.get("kind") == "json_field":
+        captions.update(kind="template", templates=[f"{{{field}}}"])
