@@ -69,8 +69,8 @@ def recipe_costs() -> str:
     """Parameters, operations and predicted hours of every recipe."""
     # Imported here: the other tables need no torch.
     from rins_mm.budget import estimate
-    from rins_mm.recipes import load_config, recipe_names
     from rins_mm.flops import PEAK_FLOPS
+    from rins_mm.recipes import load_config, recipe_names
 
     rows = ["| recipe | text | parameters | GFLOPs per pair | pairs | H100 hours |"]
     rows.append("| --- | --- | ---: | ---: | ---: | ---: |")

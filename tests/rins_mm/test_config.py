@@ -31,27 +31,25 @@ def through_json(config):
     return from_plain(type(config), json.loads(json.dumps(dataclasses.asdict(config))))
 
 
-def leaves_of(kind):
-    """Values of every field, by the types that the fields declare."""
-    return st.fixed_dictionaries(
-        {
-            name: leaves_of(hint) if dataclasses.is_dataclass(hint) else values_of(hint)
-            for name, hint in get_type_hints(kind).items()
-        }
-    )
-
-
-def values_of(hint):
+def leaves_of(hint):
+    """Values of a type; of a configuration, those of every field by the types that the fields declare."""
+    if dataclasses.is_dataclass(hint):
+        return st.fixed_dictionaries(
+            {name: leaves_of(field) for name, field in get_type_hints(hint).items()}
+        )
     item = next(iter(get_args(hint)), None)
-    if not dataclasses.is_dataclass(item):
-        return st.from_type(hint)
-    items = leaves_of(item).map(lambda leaves: build(item, leaves))
-    return st.lists(items, max_size=3).map(tuple)
+    if dataclasses.is_dataclass(item):
+        return st.lists(leaves_of(item), max_size=3)
+    return st.from_type(hint)
 
 
-def build(kind, leaves):
-    hints = get_type_hints(kind)
-    return kind(**{n: build(hints[n], v) if isinstance(v, dict) else v for n, v in leaves.items()})
+def build(hint, leaves):
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return hint(**{name: build(hints[name], value) for name, value in leaves.items()})
+    if isinstance(leaves, list):
+        return tuple(build(get_args(hint)[0], item) for item in leaves)
+    return leaves
 
 
 @settings(max_examples=40, deadline=None)
