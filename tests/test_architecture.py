@@ -65,7 +65,7 @@ def test_the_tables_of_the_pages_are_as_their_script_makes_them(repository: Path
     spec = importlib.util.spec_from_file_location("tables", repository / "docs" / "tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
-    for page in ("README.md", "docs/recipes.md"):
+    for page in tables.PAGES:
         text = (repository / page).read_text()
         assert tables.filled(text) == text, f"{page} is out of date; run: python docs/tables.py"
 
