@@ -12,7 +12,8 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -41,17 +42,31 @@ FORMAT_VERSION = 1
 def read_or_build_indexes(shards: Sequence[Shard]) -> list["ShardIndex"]:
     """The index of each shard, in order, with progress on stderr when it takes a while."""
     remote = [shard for shard in shards if isinstance(shard, RemoteShard)]
-    with one_at_a_time("indexing"), asked_at_once(remote, read_or_build_index) as asked:
+    with ExitStack() as stack:
+        # All ranks of a machine read kept indexes at once; they take turns from the first missing one.
+        has_turn = False
+
+        def waited() -> bool:
+            nonlocal has_turn
+            had_turn, has_turn = has_turn, True
+            if not had_turn:
+                stack.enter_context(one_at_a_time("indexing"))
+            return not had_turn
+
+        if remote:
+            waited()
+        asked = stack.enter_context(asked_at_once(remote, read_or_build_index))
         named = with_progress(shards, total=len(shards), label="indexes of shards")
         return [
-            asked[shard].result() if isinstance(shard, RemoteShard) else read_or_build_index(shard)
+            read_or_build_index(shard, waited) if isinstance(shard, Path) else asked[shard].result()
             for shard in named
         ]
 
 
-def read_or_build_index(shard: Shard) -> "ShardIndex":
+def read_or_build_index(shard: Shard, waited: Callable[[], bool] = lambda: False) -> "ShardIndex":
     """The index of one shard: the kept one while it fits the file, else a new one, which is kept.
 
+    `waited` is called before a new one is made, and says whether one may have been made meanwhile.
     Raises UserError when the file cannot be read, is no tar, is damaged, or has no usable sample.
     """
     if isinstance(shard, RemoteShard):
@@ -64,6 +79,8 @@ def read_or_build_index(shard: Shard) -> "ShardIndex":
             for index in known:
                 if (index.size, index.mtime_ns) == (status.st_size, status.st_mtime_ns):
                     return index
+            if waited():
+                return read_or_build_index(shard)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             for index in known:
                 if index.sha256 == sha256:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import webdataset
@@ -10,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from data_pipelines.cache import one_at_a_time
 from data_pipelines.errors import UserError
-from data_pipelines.index import main, read_or_build_index
+from data_pipelines.index import main, read_or_build_index, read_or_build_indexes
 
 SAMPLES = {
     f"{number:03d}": {"jpg": b"\xff" * (300 + number), "txt": b"a cat"} for number in range(3)
@@ -214,6 +216,28 @@ def test_the_index_of_a_sample_takes_less_than_a_hundred_bytes(tmp_path):
     index = read_or_build_index(shard_of(tmp_path, files_of(samples)))
     arrays = index.key_bytes, index.key_ends, index.offsets, index.sizes
     assert sum(array.nbytes for array in arrays) < 100 * index.num_samples
+
+
+def test_ranks_wait_for_one_another_only_where_an_index_is_missing(tmp_path):
+    shards = [tmp_path / "a.tar", tmp_path / "b.tar"]
+    for shard in shards:
+        shard.write_bytes(tar_bytes(files_of(SAMPLES)))
+    read_or_build_index(shards[0])
+
+    def sizes(named):
+        return [index.num_samples for index in read_or_build_indexes(named)]
+
+    with ThreadPoolExecutor() as threads:
+        with one_at_a_time("indexing"):
+            assert threads.submit(sizes, shards[:1]).result(timeout=20) == [3]
+            waiting = threads.submit(sizes, shards)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            # Another rank makes it, and the one that waited need not.
+            read_or_build_index(shards[1])
+            made = shards[1].with_name("b.tar.index.npz").stat().st_ino
+        assert waiting.result(timeout=20) == [3, 3]
+    assert shards[1].with_name("b.tar.index.npz").stat().st_ino == made
 
 
 def test_the_command_prints_a_table_of_shards(tmp_path, capsys):
