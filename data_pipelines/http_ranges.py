@@ -2,9 +2,11 @@
 
 The standard library's client and no event loop, so that a stalled or dripping server is left after the
 stated seconds, an answer of the wrong length is told from a whole one, a server that sends the whole
-file is left before it does, and a forked process never shares a connection with its parent.
+file is left before it does, and a forked process never shares a connection with its parent. Within a
+process, connections that are idle go to whichever thread asks next.
 """
 
+import contextlib
 import http.client
 import io
 import os
@@ -26,16 +28,15 @@ from data_pipelines.transport import (
 )
 
 MAX_REDIRECTS = 5
-MAX_KEPT_CONNECTIONS = 16
+MAX_KEPT_CONNECTIONS = 64
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PLACE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_Place = tuple[str, str, int | None]
+_PART_SENT = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _IN_ADDRESSES = "/%:@!$&'()*+,;=~"
 _BEHIND_THE_END = re.compile(r"bytes \*/(\d{1,18})")
 # A connection that the server has closed while it was idle ends in one of these.
 _CLOSED_WHILE_IDLE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
-
-_of_this_thread = threading.local()
 
 
 def fetch_range(url: str, offset: int, length: int, seconds: float) -> RangeAnswer:
@@ -83,25 +84,24 @@ def split_address(url: str) -> SplitResult:
 def _answer_or_redirect(url: str, offset: int, length: int, deadline: float) -> RangeAnswer | str:
     pieces = split_address(url)
     connection = _connection(pieces, offset, length, deadline)
-    try:
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(connection.close)
         response = connection.response
         if response.status in _REDIRECTS:
             return _redirected(url, response.getheader("Location", ""))
         answer = _read_answer(response, offset, length)
         if response.isclosed() and not response.will_close:
-            _keep(pieces, connection)
+            leaving.pop_all()
+            _idle_connections(os.getpid()).keep(_place_of(pieces), connection)
         return answer
-    finally:
-        if not connection.kept:
-            connection.close()
 
 
 def _connection(pieces: SplitResult, offset: int, length: int, deadline: float) -> "_Connection":
-    """A connection whose answer has begun: a kept one of this thread, or else a new one."""
+    """A connection whose answer has begun: an idle one, or else a new one."""
     target = quote(pieces.path or "/", safe=_IN_ADDRESSES)
     if pieces.query:
         target += f"?{quote(pieces.query, safe=_IN_ADDRESSES + '?')}"
-    kept = _kept_connections().pop(_place_of(pieces), None)
+    kept = _idle_connections(os.getpid()).taken(_place_of(pieces))
     if kept is not None:
         try:
             kept.ask(target, offset, length, deadline)
@@ -136,7 +136,7 @@ def _read_answer(response: http.client.HTTPResponse, offset: int, length: int) -
         raise PermanentError(_status_line(response))
     if response.getheader("Content-Encoding", "identity") != "identity":
         raise PermanentError("it compresses what it sends, and the bytes are wanted as they are")
-    found = _PLACE.fullmatch(place)
+    found = _PART_SENT.fullmatch(place)
     if found is None:
         raise PermanentError(f"it does not say which part it sends (Content-Range: {place[:80]!r})")
     first, last, size = (int(number) for number in found.groups())
@@ -168,29 +168,44 @@ def _redirected(url: str, location: str) -> str:
     return target
 
 
-def _place_of(pieces: SplitResult) -> tuple[str, str, int | None]:
+def _place_of(pieces: SplitResult) -> _Place:
     return pieces.scheme, pieces.hostname or "", pieces.port
 
 
-def _kept_connections() -> dict[tuple[str, str, int | None], "_Connection"]:
-    """The idle connections of this thread; a forked process starts without those of its parent."""
-    if getattr(_of_this_thread, "process", None) != os.getpid():
-        _of_this_thread.process = os.getpid()
-        _of_this_thread.connections = {}
-    return _of_this_thread.connections
-
-
-def _keep(pieces: SplitResult, connection: "_Connection") -> None:
-    connections = _kept_connections()
-    while len(connections) >= MAX_KEPT_CONNECTIONS:
-        connections.pop(next(iter(connections))).close()
-    connection.kept = True
-    connections[_place_of(pieces)] = connection
+# A forked process starts without the connections of its parent, and with a lock that is open.
+@lru_cache(maxsize=1)
+def _idle_connections(_process: int) -> "_IdleConnections":
+    return _IdleConnections()
 
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
+
+
+class _IdleConnections:
+    """Connections between two requests, each of which one thread at a time takes for itself."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[tuple[_Place, _Connection]] = []
+
+    def keep(self, place: _Place, connection: "_Connection") -> None:
+        """Have it used again; the one that was idle for longest makes room."""
+        with self._lock:
+            self._kept.append((place, connection))
+            surplus = self._kept[:-MAX_KEPT_CONNECTIONS]
+            del self._kept[:-MAX_KEPT_CONNECTIONS]
+        for _, oldest in surplus:
+            oldest.close()
+
+    def taken(self, wanted: _Place) -> "_Connection | None":
+        """The one to that place that was used last, or None."""
+        with self._lock:
+            for number in range(len(self._kept) - 1, -1, -1):
+                if self._kept[number][0] == wanted:
+                    return self._kept.pop(number)[1]
+        return None
 
 
 class _Connection:
@@ -203,14 +218,12 @@ class _Connection:
             if pieces.scheme == "https"
             else http.client.HTTPConnection(host, port, timeout=left)
         )
-        self.kept = False
         self._client.connect()
         self._socket = _TimedSocket(self._client.sock)
         self._client.sock = cast(Any, self._socket)
 
     def ask(self, target: str, offset: int, length: int, deadline: float) -> None:
         """Send the request and take in the head of the answer."""
-        self.kept = False
         self._socket.deadline = deadline
         last = offset + length - 1
         headers = {"Range": f"bytes={offset}-{last}", "User-Agent": "rins_mm"}
@@ -226,7 +239,7 @@ class _Connection:
             self._client.close()
 
     def __del__(self) -> None:
-        # The connections of a thread go with it.
+        # Those of a process that was forked are dropped, not closed one by one.
         self.close()
 
 

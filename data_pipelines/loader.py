@@ -4,7 +4,7 @@ A batch is a pure function of (data set, settings, seed, step, rank, world size)
 from one batch to the next, so a run continues from any step by asking for that step.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +14,7 @@ from data_pipelines.batch import ImageTextBatch
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError
 from data_pipelines.manifest import Dataset, SourceConfig, open_sources
-from data_pipelines.prefetch import made_in_a_thread, made_in_processes
+from data_pipelines.prefetch import made_in_a_thread, made_in_processes, new_workers
 from data_pipelines.rows import BatchMaker, MadeBatch
 from data_pipelines.templates import check_templates
 from data_pipelines.tokenizers import Tokenizer
@@ -46,7 +46,8 @@ class DataConfig:
     """Decode large JPEGs 2, 4 or 8 times smaller, never below the image size: quicker, and slightly
     other pixels."""
     watchdog_seconds: float = 60.0
-    """After so long a wait for a batch, print the stacks of all threads and the last samples' keys; 0: never."""
+    """After so long a wait for a batch, print the stacks of this rank and its workers, and the last samples' keys;
+    0: never."""
 
 
 def sources_of(config: DataConfig) -> tuple[SourceConfig, ...]:
@@ -115,18 +116,22 @@ def train_batches(
         )
     if config.num_workers == 0:
         made_batches = made_in_a_thread(maker, steps, config.prefetch_batches)
-    else:
-        made_batches = made_in_processes(maker, steps, config.prefetch_batches, config.num_workers)
-    return _handed_out(made_batches, counts, config)
+        return _handed_out(made_batches, counts, config)
+    workers = new_workers(config.num_workers)
+    made_batches = made_in_processes(maker, steps, config.prefetch_batches, workers)
+    return _handed_out(made_batches, counts, config, workers.print_stacks)
 
 
 def _handed_out(
-    made_batches: Generator[MadeBatch, None, None], counts: BadSampleCounts, config: DataConfig
+    made_batches: Generator[MadeBatch, None, None],
+    counts: BadSampleCounts,
+    config: DataConfig,
+    tell_more: Callable[[], None] | None = None,
 ) -> Generator[ImageTextBatch, None, None]:
     last_keys: tuple[str, ...] = ()
     with closing(made_batches):
         while True:
-            with telling_when_stuck(config.watchdog_seconds, last_keys):
+            with telling_when_stuck(config.watchdog_seconds, last_keys, tell_more):
                 made = next(made_batches, None)
             if made is None:
                 return

@@ -3,11 +3,10 @@
 Whatever goes wrong behind the scenes arrives at the consumer as an exception, never as silence.
 """
 
-import multiprocessing
-import os
 import queue
 import threading
 from collections.abc import Generator, Sequence
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset as MapDataset
 
 from data_pipelines.errors import UserError
 from data_pipelines.rows import BatchMaker, MadeBatch
+from data_pipelines.worker_processes import WorkerProcesses
 
 SECONDS_BETWEEN_LOOKS = 0.05
 
@@ -80,47 +80,49 @@ def _next_item(
                 raise RuntimeError("the thread that makes batches has ended") from None
 
 
-def made_in_processes(
-    maker: BatchMaker, steps: Sequence[int], num_ahead: int, num_workers: int
-) -> Generator[MadeBatch, None, None]:
-    """The batches of the steps in order, made by `num_workers` processes of one thread each."""
+def new_workers(num_workers: int) -> WorkerProcesses:
+    """`num_workers` processes, which start with the first batch that is asked for."""
+    return WorkerProcesses(_context(), num_workers)
+
+
+def _context() -> BaseContext:
     # Not fork: the trainer holds threads (gloo, CUDA, autograd) whose locks a fork would copy shut.
     # The server that workers are forked from has imported torch once, so workers start quickly.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    return context
+
+
+def made_in_processes(
+    maker: BatchMaker, steps: Sequence[int], num_ahead: int, workers: WorkerProcesses
+) -> Generator[MadeBatch, None, None]:
+    """The batches of the steps in order, made by worker processes of one thread each."""
     loader = DataLoader(
-        _Steps(maker),
+        _Steps(maker, workers),
         batch_size=None,
         sampler=steps,
-        num_workers=num_workers,
-        prefetch_factor=-(-max(num_ahead, num_workers) // num_workers),
-        multiprocessing_context=context,
+        num_workers=len(workers),
+        prefetch_factor=-(-max(num_ahead, len(workers)) // len(workers)),
+        multiprocessing_context=_context(),
         collate_fn=_as_it_is,
-        worker_init_fn=_end_with_the_trainer,
+        worker_init_fn=workers.enter,
         # A generator of its own: the loader draws a seed from it, which must not move torch's.
         generator=torch.Generator(),
     )
-    for made in loader:
-        if isinstance(made, str):
-            raise UserError(made)
-        yield made
+    # Held by a name: it waits for its workers when it is dropped, which must not be before they
+    # are told to leave a server that they may themselves be waiting for.
+    batches = iter(loader)
+    try:
+        for made in batches:
+            if isinstance(made, str):
+                raise UserError(made)
+            yield made
+    finally:
+        workers.close()
 
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _end_with_the_trainer(_worker: int) -> None:
-    # torch's own watch looks at the server, which in turn lives as long as any of its workers:
-    # without this, a killed trainer would leave all of them behind.
-    trainer = multiprocessing.parent_process()
-    assert trainer is not None, "workers are started by a trainer"
-
-    def wait() -> None:
-        trainer.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end with the trainer", daemon=True).start()
 
 
 class _Closed(BaseException):
@@ -130,12 +132,19 @@ class _Closed(BaseException):
 class _Steps(MapDataset[MadeBatch | str]):
     """Item number s is the batch of step s, or the line of a user's mistake."""
 
-    def __init__(self, maker: BatchMaker) -> None:
+    def __init__(self, maker: BatchMaker, workers: WorkerProcesses) -> None:
         self._maker = maker
+        self._workers = workers
 
     def __getitem__(self, step: int) -> MadeBatch | str:
         try:
-            return self._maker.make(step)
+            return self._maker.make(step, self._check)
+        except _Closed:
+            return "closed"
         # The loader would wrap it into the traceback of a worker, and it is one line for people.
         except UserError as error:
             return str(error)
+
+    def _check(self) -> None:
+        if self._workers.closed:
+            raise _Closed

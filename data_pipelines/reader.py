@@ -4,6 +4,7 @@ Trust stops here: what leaves this room is bytes of a bounded length, whatever t
 """
 
 import os
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.grouping import CAPTION_PARTS, PICTURE_PARTS
 from data_pipelines.index import ShardIndex
 from data_pipelines.manifest import Dataset
-from data_pipelines.remote import RemoteShard, read_range
+from data_pipelines.remote import NEVER, RemoteShard, read_range
 
 MAX_PICTURE_BYTES = 64 * 2**20
 MAX_CAPTION_BYTES = 2**20
@@ -22,10 +23,11 @@ MAX_BYTES_BETWEEN = 2**16
 MAX_OPEN_SHARDS = 64
 
 
-def read_sample(dataset: Dataset, index: int) -> "RawSample":
+def read_sample(dataset: Dataset, index: int, given_up: threading.Event = NEVER) -> "RawSample":
     """The parts of sample number `index`, as bytes.
 
     Raises BadSample when a part is too large, and UserError when the shard has vanished or changed.
+    Once `given_up` is set, a remote read that fails is not tried again.
     """
     number, row = dataset.locate(index)
     shard = dataset.shards[number]
@@ -39,16 +41,16 @@ def read_sample(dataset: Dataset, index: int) -> "RawSample":
     length = max(offset + size for offset, size in places.values()) - start
     if length <= sum(size for _, size in places.values()) + MAX_BYTES_BETWEEN:
         # One read for all parts, which are neighbours in a shard that was written in one go.
-        data = _read(shard, start, length)
+        data = _read(shard, start, length, given_up)
         parts = {kind: data[at - start : at - start + size] for kind, (at, size) in places.items()}
     else:
-        parts = {kind: _read(shard, *place) for kind, place in places.items()}
+        parts = {kind: _read(shard, *place, given_up) for kind, place in places.items()}
     return RawSample(shard=shard.name, key=shard.key(row), parts=parts)
 
 
-def _read(shard: ShardIndex, offset: int, size: int) -> bytes:
+def _read(shard: ShardIndex, offset: int, size: int, given_up: threading.Event) -> bytes:
     if isinstance(shard.path, RemoteShard):
-        return read_range(shard.path, shard.remote_status, offset, size)
+        return read_range(shard.path, shard.remote_status, offset, size, given_up)
     file = _open_shard(shard.path, shard.size, shard.mtime_ns)
     try:
         data = os.pread(file.descriptor, size, offset)

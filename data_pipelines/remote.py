@@ -32,6 +32,8 @@ SECONDS_BETWEEN_CHECKS = 30
 """How long the version of a file in an object store is taken for known. Web servers tell it with each part."""
 MAX_AT_ONCE = 16
 """Remote shards that are asked for their headers at the same time."""
+NEVER = threading.Event()
+"""For reads that nobody gives up."""
 LEAST_WINDOW = 2**16
 MOST_WINDOW = 2**22
 
@@ -64,7 +66,7 @@ def remote_shards(pattern: str) -> list["RemoteShard"]:
         if "*" in pieces.path:
             raise UserError(
                 f"{pattern!r} is a glob, and a web server has no list of its files; "
-                "write a range such as {000..013}"
+                "write a range such as {000..013}, or a list such as {a,b}"
             )
         urls = [pattern]
     shards = [RemoteShard(url=url, timeout_seconds=timeout_seconds) for url in urls]
@@ -82,17 +84,25 @@ def status_of(shard: "RemoteShard") -> RemoteStatus:
     return _tried(shard, _bound(http_ranges.fetch_range, shard.url, 0, 1)).status
 
 
-def read_range(shard: "RemoteShard", status: RemoteStatus, offset: int, length: int) -> bytes:
+def read_range(
+    shard: "RemoteShard",
+    status: RemoteStatus,
+    offset: int,
+    length: int,
+    given_up: threading.Event = NEVER,
+) -> bytes:
     """The `length` bytes at `offset` of that version of the shard.
 
-    Raises UserError when the shard has changed or vanished, or the server gives no whole answer in time.
+    Raises UserError when the shard has changed or vanished, or the server gives no whole answer in
+    time, and CancelledError instead of trying again once `given_up` is set.
     """
     if length == 0:
         return b""
     if shard.scheme in object_stores.SCHEMES:
         asked_in = int(time.monotonic() // SECONDS_BETWEEN_CHECKS)
         _require_unchanged(shard, status, _known_status(shard, status, os.getpid(), asked_in))
-        return _tried(shard, _bound(object_stores.fetch_range, shard.url, offset, length))
+        attempt_at_store = _bound(object_stores.fetch_range, shard.url, offset, length)
+        return _tried(shard, attempt_at_store, given_up)
 
     def attempt(seconds: float) -> bytes:
         answer = http_ranges.fetch_range(shard.url, offset, length, seconds)
@@ -101,7 +111,7 @@ def read_range(shard: "RemoteShard", status: RemoteStatus, offset: int, length: 
             raise TransientError(f"the answer has {len(answer.data)} of {length} bytes")
         return answer.data
 
-    return _tried(shard, attempt)
+    return _tried(shard, attempt, given_up)
 
 
 # Object stores do not tell the version with each part, so each process asks for it now and then.
@@ -151,7 +161,9 @@ def _bound(step: Callable[..., T], *arguments: object) -> Callable[[float], T]:
     return lambda seconds: step(*arguments, seconds)
 
 
-def _tried(shard: "RemoteShard", attempt: Callable[[float], T]) -> T:
+def _tried(
+    shard: "RemoteShard", attempt: Callable[[float], T], given_up: threading.Event = NEVER
+) -> T:
     """What `attempt(seconds)` returns once it does not fail; UserError when the time is over."""
     limit = shard.timeout_seconds
     started = time.monotonic()
@@ -174,7 +186,8 @@ def _tried(shard: "RemoteShard", attempt: Callable[[float], T]) -> T:
                     f"{limit:g} s that RINS_MM_REMOTE_TIMEOUT allows); check the server and the "
                     "network, then run again"
                 ) from error
-        time.sleep(wait)
+        if given_up.wait(wait):
+            raise CancelledError
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 

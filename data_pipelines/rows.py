@@ -1,6 +1,7 @@
 """The share of one rank in one global batch, made from nothing but its settings and the step."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -15,8 +16,10 @@ from data_pipelines.batch import ImageTextBatch
 from data_pipelines.captions import CaptionConfig, Record, caption_of
 from data_pipelines.hashing import stable_hash
 from data_pipelines.manifest import Dataset
+from data_pipelines.read_ahead import samples_read_ahead
+from data_pipelines.reader import RawSample
 from data_pipelines.resize import resize_into
-from data_pipelines.samples import decoded_sample, sample_name
+from data_pipelines.samples import decoded_parts, sample_name
 from data_pipelines.stream import Stream
 from data_pipelines.tokenizers import Tokenizer
 
@@ -58,7 +61,7 @@ class BatchMaker:
         return Stream(self.dataset, seed=self.seed, block_size=self.block_size)
 
     def make(self, step: int, check: Callable[[], None] = _never_cancelled) -> MadeBatch:
-        """This rank's share of global batch `step`; `check` runs before each sample, and may raise.
+        """This rank's share of global batch `step`; `check` runs before each sample and in waits, and may raise.
 
         Raises UserError when a shard has vanished or changed.
         """
@@ -72,16 +75,19 @@ class BatchMaker:
         names = [""] * num_slots
         captions: dict[int, str] = {}
         findings = []
-        for slot, row in enumerate(rows):
-            check()
-            shard, key = sample_name(self.dataset, row.sample)
-            names[slot] = f"{shard}:{key}"
-            seeds[slot] = row.seed
-            try:
-                captions[slot], keys[slot] = self._fill(row, images[slot].transpose(2, 0, 1))
-                valid[slot] = True
-            except BadSample as bad:
-                findings.append(Finding(shard=shard, key=key, cause=bad.cause))
+        samples = [row.sample for row in rows]
+        with closing(samples_read_ahead(self.dataset, samples, check)) as reads:
+            for slot, (row, read) in enumerate(zip(rows, reads, strict=True)):
+                check()
+                shard, key = sample_name(self.dataset, row.sample)
+                names[slot] = f"{shard}:{key}"
+                seeds[slot] = row.seed
+                try:
+                    picture = images[slot].transpose(2, 0, 1)
+                    captions[slot], keys[slot] = self._fill(row, read, picture)
+                    valid[slot] = True
+                except BadSample as bad:
+                    findings.append(Finding(shard=shard, key=key, cause=bad.cause))
         images[~valid] = 0
         tokens, offsets = self._tokens(captions, num_slots)
         all_keys = torch.from_numpy(keys)
@@ -112,10 +118,12 @@ class BatchMaker:
             for sample, source, epoch in mine
         ]
 
-    def _fill(self, row: "_Row", picture: UInt8[np.ndarray, "3 S S"]) -> tuple[str, list[int]]:
+    def _fill(
+        self, row: "_Row", read: Callable[[], RawSample], picture: UInt8[np.ndarray, "3 S S"]
+    ) -> tuple[str, list[int]]:
         """Caption and keys of a sample; its pixels are written to `picture`."""
         least_size = self.image_size if self.scaled_decoding else None
-        pixels, record = decoded_sample(self.dataset, row.sample, least_size)
+        pixels, record = decoded_parts(read().parts, least_size)
         caption = caption_of(record, row.captions, row.seed)
         own = stable_hash("sample", row.sample)
         keys = [own, *(_positive_key(kind, caption, record, own) for kind in self.positives)]

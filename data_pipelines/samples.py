@@ -20,7 +20,13 @@ def decoded_sample(
     Raises BadSample with the cause when the sample cannot be used, and UserError when its shard has
     vanished or changed.
     """
-    parts = read_sample(dataset, index).parts
+    return decoded_parts(read_sample(dataset, index).parts, least_size)
+
+
+def decoded_parts(
+    parts: dict[str, bytes], least_size: int | None = None
+) -> tuple[UInt8[np.ndarray, "H W 3"], Record]:
+    """The same from the bytes of the sample's parts. Raises BadSample."""
     record = read_record(parts)
     for kind in PICTURE_PARTS:
         if kind in parts:

@@ -57,7 +57,7 @@ def test_batches_are_made_ahead_and_closing_ends_the_thread_at_once(
 
 
 def test_closing_does_not_wait_for_a_slow_batch(config, dataset, tokenizer, monkeypatch):
-    original = rows.decoded_sample
+    original = rows.decoded_parts
     calls = itertools.count()
 
     def slow_from_the_second_batch_on(*arguments):
@@ -65,7 +65,7 @@ def test_closing_does_not_wait_for_a_slow_batch(config, dataset, tokenizer, monk
             time.sleep(0.2)
         return original(*arguments)
 
-    monkeypatch.setattr(rows, "decoded_sample", slow_from_the_second_batch_on)
+    monkeypatch.setattr(rows, "decoded_parts", slow_from_the_second_batch_on)
     iterator = batches_of(config, dataset, tokenizer)
     next(iterator)
     begin = time.monotonic()

@@ -5,6 +5,7 @@ import http.server
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -13,6 +14,8 @@ class FaultServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    # More than the few that wait by default: who finds no place asks again after a whole second.
+    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
@@ -20,6 +23,8 @@ class FaultServer(http.server.ThreadingHTTPServer):
         self.fault: Callable[[int, str], str] = lambda _number, _path: ""
         self.tells_versions = True
         self.location = ""
+        self.seconds_away = 0.0
+        """How long each answer takes."""
         self.requests: list[tuple[str, str, int]] = []
         """Path, Range header and the client's port of each request."""
         self.bytes_sent = 0
@@ -46,8 +51,9 @@ class _Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, asked = self.path.lstrip("/"), self.headers.get("Range", "")
         with self.server.lock:
-            fault = self.server.fault(len(self.server.requests), path)
             self.server.requests.append((path, asked, self.client_address[1]))
+            fault = self.server.fault(len(self.server.requests) - 1, path)
+        time.sleep(self.server.seconds_away)
         data = self.server.files.get(path)
         if fault in ("stall", "drip", "endless", "reset", "nonsense"):
             self.close_connection = True
