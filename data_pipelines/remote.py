@@ -63,9 +63,9 @@ def remote_shards(pattern: str) -> list["RemoteShard"]:
             pieces = http_ranges.split_address(pattern)
         except PermanentError as error:
             raise UserError(f"{whole} cannot be read: {error}; check the address") from error
-        if "*" in pieces.path:
+        if re.search(r"\*|\[.*\]", pieces.path):
             raise UserError(
-                f"{pattern!r} is a glob, and a web server has no list of its files; "
+                f"{whole} is a glob, and a web server has no list of its files; "
                 "write a range such as {000..013}, or a list such as {a,b}"
             )
         urls = [pattern]
