@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,19 @@ class Item:
     """The row of the table, from 1; 0 without a table."""
     broken: str = ""
     """Why there is nothing to try, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What an item is by itself, whatever came before it: all that takes long to find out."""
+
+    suffix: str
+    sha256: str
+    """Of the picture's bytes."""
+    cause: str
+    """Why it cannot be used, or nothing."""
+    facts: str
+    """Of the picture's file, as `facts_of` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,27 +129,43 @@ def _item_of(row: Row, folder: Path) -> Item:
     )
 
 
-def accept(item: Item, seen: set[int], num_captions: Counter[str]) -> Accepted:
+def look_at(item: Item) -> Look:
+    """Whether the item could be used if it stood alone.
+
+    Causes: "missing file", "picture file too large", "unsupported format", "unreadable file",
+    "empty caption", "caption too long", what the table or decoding finds.
+    """
+    facts = facts_of(item.path)
+    cause = _fault_of_words(item)
+    if cause:
+        return Look(suffix="", sha256="", cause=cause, facts=facts)
+    suffix, sha256, cause = _checked_picture(item.path, facts)
+    return Look(suffix=suffix, sha256=sha256, cause=cause, facts=facts)
+
+
+def facts_of(path: Path) -> str:
+    """Size in bytes and time of change in nanoseconds: they change with the file; "" without one."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+
+
+def accept(item: Item, look: Look, seen: set[int], num_captions: Counter[str]) -> Accepted:
     """The sample that the item becomes; `seen` and `num_captions` remember the ones before.
 
-    Raises BadSample: "missing file", "picture file too large", "unsupported format", "duplicate",
-    "empty caption", "caption too long", or what decoding finds.
+    Raises BadSample with the look's cause, or "duplicate".
     """
-    if item.broken:
-        raise BadSample(item.broken)
-    if not item.caption.strip():
-        raise BadSample("empty caption")
-    if len(item.caption) > MAX_CAPTION_CHARACTERS:
-        raise BadSample("caption too long")
-    suffix, sha256 = _checked_picture(item.path)
+    if look.cause:
+        raise BadSample(look.cause)
     pair = stable_hash(item.name, item.caption)
     if pair in seen:
         raise BadSample("duplicate")
     seen.add(pair)
     num_captions[item.name] += 1
-    return Accepted(
-        key=key_of(item.name, num_captions[item.name]), suffix=suffix, sha256=sha256, item=item
-    )
+    key = key_of(item.name, num_captions[item.name])
+    return Accepted(key=key, suffix=look.suffix, sha256=look.sha256, item=item)
 
 
 def key_of(name: str, number: int) -> str:
@@ -147,7 +177,10 @@ def key_of(name: str, number: int) -> str:
 
 
 def sample_of(accepted: Accepted) -> Sample:
-    """The parts of a sample: the picture as it lies in its file, its words as JSON and as text."""
+    """The parts of a sample: the picture as it lies in its file, its words as JSON and as text.
+
+    Raises UserError when the picture is no longer the one that was accepted.
+    """
     item = accepted.item
     caption = item.caption.strip()
     record = {
@@ -162,22 +195,37 @@ def sample_of(accepted: Accepted) -> Sample:
     parts = {
         "json": json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"),
         "txt": caption.encode("utf-8", "replace"),
-        accepted.suffix: item.path.read_bytes(),
+        accepted.suffix: _accepted_bytes(accepted),
     }
     return accepted.key, parts
 
 
-def _checked_picture(path: Path) -> tuple[str, str]:
-    """Suffix and SHA-256 of a picture that decodes; raises BadSample for any other."""
-    suffix, sha256, cause = _looked_at(path)
-    if cause:
-        raise BadSample(cause)
-    return suffix, sha256
+def _accepted_bytes(accepted: Accepted) -> bytes:
+    path = accepted.item.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} was there and cannot be read any more ({error.strerror}); bring it back, "
+            "or start anew with --overwrite"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != accepted.sha256:
+        raise UserError(f"{path} has changed since it was checked; start anew with --overwrite")
+    return data
 
 
-# Tables list a picture once for each of its captions, mostly in a row.
+def _fault_of_words(item: Item) -> str:
+    if item.broken:
+        return item.broken
+    if not item.caption.strip():
+        return "empty caption"
+    return "caption too long" if len(item.caption) > MAX_CAPTION_CHARACTERS else ""
+
+
+# Tables list a picture once for each of its captions, mostly in a row. The facts are part of what is
+# asked, for a file that changes is another.
 @lru_cache(maxsize=4096)
-def _looked_at(path: Path) -> tuple[str, str, str]:
+def _checked_picture(path: Path, _facts: str) -> tuple[str, str, str]:
     """Suffix, SHA-256, and why it cannot be used or nothing."""
     try:
         if not path.is_file():

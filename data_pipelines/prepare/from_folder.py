@@ -4,16 +4,19 @@
     python -m data_pipelines.prepare.from_folder PICTURES --out SHARDS
 
 Pictures are stored as they are, never encoded again. Whatever is left out is counted by cause and
-listed in `rejected.jsonl`.
+listed in `rejected.jsonl`. A run that was cut off goes on when its command is given again, and ends
+with the same bytes.
 """
 
+import hashlib
 import json
 import os
-import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,18 +29,21 @@ from data_pipelines.prepare.caption_tables import Columns
 from data_pipelines.prepare.folder_items import (
     Accepted,
     Item,
+    Look,
     accept,
     class_items,
+    facts_of,
     pictures_in,
     sample_of,
     table_items,
 )
+from data_pipelines.prepare.judging import looks, usable_cores
+from data_pipelines.prepare.unfinished import Journal, Plan, open_journal
 from data_pipelines.progress import with_progress
-from data_pipelines.shard_writer import WrittenShard, write_shard
+from data_pipelines.shard_writer import WrittenShard, sha256_of_file, write_shard
+from data_pipelines.whole_files import write_whole
 
 FORMAT_VERSION = 1
-
-_OWN_FILES = re.compile(r"(train|val)-\d{5}\.tar(\.index\.npz)?|dataset\.json|rejected\.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +61,10 @@ class FromFolderConfig:
     """Share of the pictures (0 to 1) that goes to val shards; equal pictures stay together."""
     samples_per_shard: int = 1000
     """Samples in each shard but the last."""
+    workers: int = field(default_factory=usable_cores)
+    """Processes that check pictures; 0 checks in this one. The shards do not depend on it."""
     overwrite: bool = False
-    """Replace the shards that an earlier run left in the folder."""
+    """Replace the shards that an earlier run left in the folder, finished or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,34 +86,74 @@ def main(argv: list[str]) -> None:
     _check(config)
     if config.captions is None:
         found = class_items(config.pictures)
-        items, total = iter(found), len(found)
+        items, total, names = iter(found), len(found), [item.name for item in found]
     else:
         items, total = table_items(config.pictures, config.captions, config.columns)
-    _make_room(config.out, overwrite=config.overwrite)
-    outcome = write_shards(config, with_progress(items, total=total, label="checking pictures"))
-    num_unnamed = sum(path not in outcome.paths for path in pictures_in(config.pictures))
-    description = _description(outcome, num_unnamed)
-    with _replacing(config.out / "dataset.json") as file:
-        json.dump(description, file, indent=2)
+        names = None
+    plan = _plan(config, names)
+    try:
+        with closing(open_journal(config.out, plan, overwrite=config.overwrite)) as journal:
+            description = _write(config, items, total, journal)
+    except KeyboardInterrupt:
+        print(
+            "interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr
+        )
+        raise
     print(_summary(config.out, description))
-    if not outcome.status["success"]:
+    if not description["successes"]:
         raise UserError(
             f"not one picture of {config.pictures} could be used; "
             f"{config.out / 'rejected.jsonl'} says why"
         )
 
 
-def write_shards(config: FromFolderConfig, items: Iterable[Item]) -> Outcome:
-    """Write the usable items as shards, and the others with their causes into rejected.jsonl."""
+def _write(
+    config: FromFolderConfig, items: Iterator[Item], total: int, journal: Journal
+) -> dict[str, Any]:
+    """Shards, rejected.jsonl, and last what says that they are whole."""
+    with closing(_looked_at(items, journal, config.workers)) as found:
+        progress = with_progress(found, total=total, label="checking pictures")
+        outcome = write_shards(config, progress, journal)
+    num_unnamed = sum(path not in outcome.paths for path in pictures_in(config.pictures))
+    description = _description(outcome, num_unnamed)
+    write_whole(config.out / "dataset.json", json.dumps(description, indent=2), overwrite=True)
+    journal.finish()
+    return description
+
+
+def _looked_at(
+    items: Iterator[Item], journal: Journal, num_workers: int
+) -> Generator[tuple[Item, Look], None, None]:
+    """Each item with the look at it: the journal's, and new ones that the journal is told."""
+    for item, look in zip(islice(items, len(journal.looks)), journal.looks, strict=True):
+        if facts_of(item.path) != look.facts:
+            raise UserError(
+                f"{item.path} has changed since the unfinished run checked it; "
+                "start anew with --overwrite"
+            )
+        yield item, look
+    with closing(looks(items, num_workers)) as answers:
+        for task, new in answers:
+            journal.add_looks(new)
+            yield from zip(task, new, strict=True)
+
+
+def write_shards(
+    config: FromFolderConfig, found: Iterable[tuple[Item, Look]], journal: Journal
+) -> Outcome:
+    """Write the usable items as shards, and the others with their causes into rejected.jsonl.
+
+    Shards that the journal has already are taken as they are.
+    """
     outcome = Outcome(status=Counter(), shards={"train": [], "val": []}, paths=set())
     waiting: dict[str, list[Accepted]] = {"train": [], "val": []}
     seen: set[int] = set()
     num_captions: Counter[str] = Counter()
     with _replacing(config.out / "rejected.jsonl") as rejected:
-        for item in items:
+        for item, look in found:
             outcome.paths.add(item.path)
             try:
-                accepted = accept(item, seen, num_captions)
+                accepted = accept(item, look, seen, num_captions)
             except BadSample as finding:
                 outcome.status[finding.cause] += 1
                 rejected.write(_rejection(item, finding.cause))
@@ -114,10 +162,10 @@ def write_shards(config: FromFolderConfig, items: Iterable[Item]) -> Outcome:
             split = split_of_picture(accepted.sha256, config.val_fraction)
             waiting[split].append(accepted)
             if len(waiting[split]) == config.samples_per_shard:
-                _flush(config.out, split, waiting[split], outcome.shards[split])
+                _flush(config.out, split, waiting[split], outcome.shards[split], journal)
         for split, left in waiting.items():
             if left:
-                _flush(config.out, split, left, outcome.shards[split])
+                _flush(config.out, split, left, outcome.shards[split], journal)
     return outcome
 
 
@@ -127,10 +175,39 @@ def split_of_picture(sha256: str, val_fraction: float) -> str:
     return "val" if share < val_fraction else "train"
 
 
-def _flush(out: Path, split: str, waiting: list[Accepted], written: list[WrittenShard]) -> None:
+def _flush(
+    out: Path,
+    split: str,
+    waiting: list[Accepted],
+    written: list[WrittenShard],
+    journal: Journal,
+) -> None:
     path = out / f"{split}-{len(written):05d}.tar"
-    written.append(write_shard(path, (sample_of(accepted) for accepted in waiting)))
+    if path.name not in journal.shards:
+        journal.add_shard(write_shard(path, (sample_of(accepted) for accepted in waiting)))
+    written.append(journal.shards[path.name])
     waiting.clear()
+
+
+def _plan(config: FromFolderConfig, names: list[str] | None) -> Plan:
+    """What an unfinished run and the one that goes on with it must share; workers are no part of it.
+
+    Pictures are no part of it either: the journal knows those that were looked at.
+    """
+    plan: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "val_fraction": config.val_fraction,
+        "samples_per_shard": config.samples_per_shard,
+    }
+    if config.captions is None:
+        content = json.dumps(names).encode()
+        return {**plan, "names of the pictures": hashlib.sha256(content).hexdigest()}
+    return {
+        **plan,
+        "columns": asdict(config.columns),
+        "form of the table": config.captions.suffix,
+        "content of the table": sha256_of_file(config.captions),
+    }
 
 
 def _check(config: FromFolderConfig) -> None:
@@ -138,17 +215,8 @@ def _check(config: FromFolderConfig) -> None:
         raise UserError(f"--val-fraction is {config.val_fraction:g}; it must be from 0 to below 1")
     if config.samples_per_shard < 1:
         raise UserError(f"--samples-per-shard is {config.samples_per_shard}; it must be at least 1")
-
-
-def _make_room(out: Path, *, overwrite: bool) -> None:
-    """An output folder without files of an earlier run; files that are not ours stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    ours = [path for path in out.iterdir() if _OWN_FILES.fullmatch(path.name)]
-    if ours and not overwrite:
-        raise UserError(f"{out} holds shards already; choose another folder or add --overwrite")
-    # The description first: without it, what is left is no data set.
-    for path in sorted(ours, key=lambda path: path.name != "dataset.json"):
-        path.unlink()
+    if config.workers < 0:
+        raise UserError(f"--workers is {config.workers}; it must be at least 0")
 
 
 def _rejection(item: Item, cause: str) -> str:
