@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.folder_items import Item, Look, look_at
@@ -44,11 +45,14 @@ def looks(items: Iterable[Item], num_workers: int) -> Generator[Answer, None, No
         return
     # Not fork, for threads of this process would leave their locks shut.
     context = get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, _end_with_the_parent) as pool:
+    hears, holds = context.Pipe(duplex=False)
+    with hears, holds, ProcessPoolExecutor(num_workers, context, _end_with, (hears,)) as pool:
         try:
             yield from _answers(pool, chain(first, tasks), num_workers * TASKS_PER_WORKER)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            # Whoever stops early does not wait for pictures that nobody asks for any more.
+            holds.close()
+            raise
 
 
 def _answers(
@@ -96,13 +100,12 @@ def _look_at_all(task: Sequence[Item]) -> list[Look]:
     return [look_at(item) for item in task]
 
 
-def _end_with_the_parent() -> None:
-    # A pool's process waits for work for ever when its parent was killed.
-    parent = parent_process()
-    assert parent is not None, "workers are started by a parent"
-
+def _end_with(parent: Connection) -> None:
+    # A pool's process would go on for as long as its work lasts, or wait for more for ever when its
+    # parent was killed.
     def wait() -> None:
-        parent.join()
+        # Nothing is ever sent; this returns when the parent closes its end, or dies.
+        parent.poll(None)
         os._exit(1)
 
     threading.Thread(target=wait, name="end with the parent", daemon=True).start()

@@ -2,16 +2,20 @@
 
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from PIL import Image
 
 from data_pipelines.errors import UserError
 from data_pipelines.prepare import from_folder
+from data_pipelines.prepare.folder_items import Item
 from data_pipelines.prepare.from_folder import main
+from data_pipelines.prepare.judging import looks
 from data_pipelines.prepare.unfinished import JOURNAL_NAME, open_journal
 
 NUM_PICTURES = 120
@@ -114,6 +118,19 @@ def cut(given, tmp_path, monkeypatch):
     """The folder of a run that ended after two shards."""
     assert cut_after(2, [*given, "--out", str(tmp_path / "out")], monkeypatch)
     return tmp_path / "out"
+
+
+def test_processes_end_with_whoever_asked_them(tmp_path):
+    items = [
+        Item(path=tmp_path / f"{number}.png", name=f"{number}", caption="words")
+        for number in range(5000)
+    ]
+    with closing(looks(iter(items), 2)) as answers:
+        task, found = next(answers)
+        assert [item.name for item in task] == [f"{number}" for number in range(32)]
+        assert {look.cause for look in found} == {"missing file"}
+        assert multiprocessing.active_children()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
