@@ -34,6 +34,23 @@ class ImageTextBatch:
     sample_keys: tuple[str, ...]
     """Shard and key of each slot, for messages; empty strings where there is none."""
 
+    @classmethod
+    def blank(
+        cls, num_slots: int, *, image_size: int, end_token: int, num_keys: int
+    ) -> "ImageTextBatch":
+        """Slots without a usable sample: what a rank has to show that gets no data any more."""
+        keys = torch.zeros(num_slots, num_keys, dtype=torch.int64)
+        return cls(
+            images=torch.zeros(num_slots, 3, image_size, image_size, dtype=torch.uint8),
+            tokens=torch.full((num_slots,), end_token, dtype=torch.int32),
+            offsets=torch.arange(num_slots + 1, dtype=torch.int32),
+            image_keys=keys,
+            text_keys=keys,
+            valid=torch.zeros(num_slots, dtype=torch.bool),
+            row_seeds=torch.zeros(num_slots, dtype=torch.int64),
+            sample_keys=("",) * num_slots,
+        )
+
     def to(self, device: torch.device) -> "ImageTextBatch":
         """The same batch with its tensors on `device`."""
         moved: dict[str, Any] = {

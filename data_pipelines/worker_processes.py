@@ -36,6 +36,9 @@ class WorkerProcesses:
 
     def enter(self, worker: int) -> None:
         """In worker number `worker`, as it starts: be ready to be asked, and end with the trainer."""
+        # Ctrl-C and torchrun reach the whole group of processes; when to end, the trainer says.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
         faulthandler.register(signal.SIGUSR2, file=sys.__stderr__ or 2, all_threads=True)
         # Only now: to a process without a handler the signal would be deadly.
         self._process_ids[worker] = os.getpid()

@@ -56,6 +56,7 @@ def embed_texts(
     blocks = _own_blocks(len(distinct), ranks)
     shares: dict[str, list[Tensor]] = {variant: [] for variant in variants}
     for block in _watched(blocks, len(blocks), label, ranks):
+        ranks.leave_when_asked()
         encoded = encoder.encode_texts([distinct[number] for number in block], variants)
         for variant in variants:
             shares[variant].append(_checked(encoded[variant], encoder))
@@ -81,10 +82,10 @@ def embed_pictures(
     blocks = _own_blocks(num_pictures, ranks)
     unusable: dict[int, str] = {}
     read_ahead = _read_ahead(read_picture, blocks, unusable)
-    share = [
-        _checked(encoder.encode_images(pictures), encoder)
-        for pictures in _watched(read_ahead, len(blocks), label, ranks)
-    ]
+    share = []
+    for pictures in _watched(read_ahead, len(blocks), label, ranks):
+        ranks.leave_when_asked()
+        share.append(_checked(encoder.encode_images(pictures), encoder))
     causes = _all_causes(unusable, ranks)
     usable = torch.ones(num_pictures, dtype=torch.bool)
     usable[list(causes)] = False

@@ -42,6 +42,7 @@ def wrong_before_right(
     assert bool(has_right.all()), "a query without a right candidate"
     counts = torch.zeros(num_queries, dtype=torch.int64)
     for number, start in enumerate(range(0, num_queries, query_tile)):
+        ranks.leave_when_asked()
         if number % ranks.world_size != ranks.rank:
             continue
         stop = min(start + query_tile, num_queries)

@@ -3,7 +3,8 @@
 Axes: W processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,15 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Some process was asked to stop: all of them leave the work that they share."""
+
+
+def never() -> bool:
+    """What nobody asks to stop."""
+    return False
 
 
 def current_ranks() -> "Ranks":
@@ -27,6 +37,8 @@ class Ranks:
 
     rank: int = 0
     world_size: int = 1
+    asked_to_stop: Callable[[], bool] = never
+    """Whether this process shall leave shared work as soon as it can."""
 
     @property
     def is_first(self) -> bool:
@@ -35,6 +47,7 @@ class Ranks:
 
     def all_gather(self, share: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "W *shape"]:
         """The shares of all processes, in the order of ranks, on the CPU. All have one shape."""
+        self._go_on_together()
         if self.world_size == 1:
             return share[None].cpu()
         sent = share.to(_exchange_device()).contiguous()
@@ -44,6 +57,7 @@ class Ranks:
 
     def sum_counts(self, counts: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
         """The sum over all processes. Integers, because a sum of floats depends on its order."""
+        self._go_on_together()
         if self.world_size == 1:
             return counts
         total = counts.to(_exchange_device(), copy=True)
@@ -66,6 +80,40 @@ class Ranks:
             bytes(row[:length].tolist()).decode("utf-8")
             for row, length in zip(rows, lengths, strict=True)
         ]
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around shared work: when one process leaves it by Interrupted, all do.
+
+        Before each exchange, and at the end, the processes tell each other whether they go on; a
+        process that has left tells so once and is heard at the others' next exchange.
+        """
+        try:
+            yield
+        except _LeftAlone:
+            self._is_anyone_leaving(True)
+            raise
+        self._go_on_together()
+
+    def leave_when_asked(self) -> None:
+        """Between exchanges, in work that takes long: raise Interrupted when this process was asked to stop."""
+        if self.asked_to_stop():
+            raise _LeftAlone
+
+    def _go_on_together(self) -> None:
+        if self.asked_to_stop is not never and self._is_anyone_leaving(self.asked_to_stop()):
+            raise Interrupted
+
+    def _is_anyone_leaving(self, leaving: bool) -> bool:
+        if self.world_size == 1:
+            return leaving
+        flag = torch.tensor([int(leaving)], device=_exchange_device())
+        dist.all_reduce(flag)
+        return bool(flag.item())
+
+
+class _LeftAlone(Interrupted):
+    """This process has left between two exchanges, and the others do not know yet."""
 
 
 def require_same(what: str, fingerprints: Sequence[str], ranks: Ranks) -> None:

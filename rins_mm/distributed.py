@@ -83,19 +83,22 @@ def sum_over_ranks(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 class GradientBuffer:
-    """All gradients of a model in one flat tensor, in the order of its parameters.
+    """All gradients of a model in one flat tensor, in the order of its parameters, and a few votes.
 
     The layout never changes, so that sums over ranks are added in the same order in every step of every
     run (DDP lays its buckets out anew after the first backward pass, which at three ranks changes the
     last bits of a resumed run). A parameter that a step does not use has a gradient of zero, never None,
-    so that moments and decay act alike at every world size.
+    so that moments and decay act alike at every world size. Votes of the ranks travel with the
+    gradients: what all must agree on after each step costs no exchange of its own.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], num_votes: int = 0) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.flat: Float[Tensor, " P"] = torch.zeros(
-            sum(p.numel() for p in self.parameters), device=self.parameters[0].device
-        )
+        size = sum(p.numel() for p in self.parameters)
+        self._exchanged = torch.zeros(size + num_votes, device=self.parameters[0].device)
+        self.flat: Float[Tensor, " P"] = self._exchanged[:size]
+        self.votes: Float[Tensor, " V"] = self._exchanged[size:]
+        """Numbers of this rank before the exchange, their sums over all ranks after it."""
         offset = 0
         for parameter in self.parameters:
             view = self.flat[offset : offset + parameter.numel()]
@@ -103,13 +106,13 @@ class GradientBuffer:
             offset += parameter.numel()
 
     def zero(self) -> None:
-        """Forget the gradients of the last step."""
-        self.flat.zero_()
+        """Forget the gradients and the votes of the last step."""
+        self._exchanged.zero_()
 
     def sum_over_ranks(self, group: dist.ProcessGroup | None) -> None:
         """Each rank's share becomes the gradient of the global loss."""
         if group is not None:
-            dist.all_reduce(self.flat, group=group)
+            dist.all_reduce(self._exchanged, group=group)
 
     def clip(self, max_norm: float) -> Float[Tensor, ""]:
         """Scale the gradients down to a norm of at most `max_norm` (0: leave them); the norm before."""

@@ -117,6 +117,12 @@ def keep_rows_before(path: Path, first_step: int) -> None:
     temporary.replace(path)
 
 
+def has_evaluation(path: Path, step: int) -> bool:
+    """Whether a metrics.jsonl holds the evaluation of a step."""
+    rows = read_rows(path) if path.exists() else []
+    return any("evaluation" in row for row in rows if row["step"] == step)
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off by a kill is left out."""
     lines = path.read_text().splitlines()

@@ -4,6 +4,7 @@ The first word is a recipe's name or path, a recorded config.json, or a run fold
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import tyro
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_pipelines.bad_samples import BadSampleCounts
+from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import open_training_data, train_batches
 from data_pipelines.manifest import Dataset
@@ -32,7 +34,8 @@ from rins_mm.models.recursion import reachable_signatures
 from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.recipes import load_config, recipe_names
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
-from rins_mm.run_log import RunLog
+from rins_mm.run_log import RunLog, has_evaluation
+from rins_mm.stopping import EXIT_CODE, StopRequest
 from rins_mm.trainer import Trainer
 from rins_mm.validation import validate
 
@@ -112,13 +115,20 @@ def main(argv: list[str]) -> None:
         agreed = [*facts.values(), f"step {checkpoint.step if checkpoint else 0}"]
         # Also: every rank has looked at the folder before the first one writes into it.
         require_same("the data, the tokenizer and the checkpoint", agreed, ranks)
-        if checkpoint and checkpoint.step == config.max_steps:
+        is_evaluated = not config.evaluation.tasks or has_evaluation(
+            Path(config.run_dir) / "metrics.jsonl", config.max_steps
+        )
+        if checkpoint and checkpoint.step == config.max_steps and is_evaluated:
             if ranks.is_first:
                 print(f"{config.run_dir} has reached its last step, {checkpoint.step}, already")
             return
-        if ranks.is_first:
-            begin_run(config, tokenizer, argv, ranks)
-        train(config, dataset, tokenizer, model, checkpoint, ranks, facts)
+        stop = StopRequest()
+        with stop.listening():
+            if ranks.is_first:
+                begin_run(config, tokenizer, argv, ranks)
+            is_finished = train(config, dataset, tokenizer, model, checkpoint, ranks, facts, stop)
+    if not is_finished:
+        sys.exit(EXIT_CODE)
 
 
 def train(
@@ -129,8 +139,9 @@ def train(
     checkpoint: Checkpoint | None,
     ranks: Ranks,
     facts: Mapping[str, str],
-) -> None:
-    """One run, from its first or its next step to its last."""
+    stop: StopRequest,
+) -> bool:
+    """One run, from its first or its next step to its last; False when it was stopped before that."""
     first_step = checkpoint.step if checkpoint else 0
     bad_samples = BadSampleCounts()
     run_log = RunLog(
@@ -147,9 +158,21 @@ def train(
             ranks=ranks,
             device=local_device(),
             run_log=run_log,
-            evaluate=partial(evaluate, config=config, tokenizer=tokenizer, ranks=ranks),
+            evaluate=partial(
+                evaluate,
+                config=config,
+                tokenizer=tokenizer,
+                ranks=replace(ranks, asked_to_stop=stop.__bool__),
+            ),
             facts=facts,
             bad_samples=bad_samples,
+            stop=stop,
+            blank=ImageTextBatch.blank(
+                -(-config.batch_size // ranks.world_size),
+                image_size=config.image.image_size,
+                end_token=tokenizer.end_token,
+                num_keys=1 + len(config.data.positives),
+            ),
         )
         if checkpoint:
             trainer.restore(checkpoint)
@@ -168,8 +191,10 @@ def train(
             bad_samples=bad_samples,
         )
         with closing(batches):
-            trainer.fit(batches)
-        run_log.say(f"done: {config.max_steps} steps; the run is in {config.run_dir}")
+            is_finished = trainer.fit(batches)
+        if is_finished:
+            run_log.say(f"done: {config.max_steps} steps; the run is in {config.run_dir}")
+        return is_finished
 
 
 def check_world_size(model: SigLIP, world_size: int) -> None:
@@ -185,18 +210,22 @@ def check_world_size(model: SigLIP, world_size: int) -> None:
 def evaluate(
     model: SigLIP, step: int, *, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks
 ) -> Mapping[str, float]:
-    """The metrics of the configured tasks at each depth of the text tower, by name."""
+    """The metrics of the configured tasks at each depth of the text tower, by name.
+
+    Raises Interrupted, on all ranks, when one of them is asked to stop meanwhile.
+    """
     if not config.evaluation.tasks:
         return {}
     signatures = config.evaluation.text_signatures or reachable_signatures(config.text.recursion)
     encoder = SigLIPEncoder(model, tokenizer, name=f"{Path(config.run_dir).name}@{step}")
-    results = run_suite(
-        encoder.as_dual_encoder(),
-        list(config.evaluation.tasks),
-        list(signatures),
-        data=evaluation_data(config),
-        ranks=ranks,
-    )
+    with ranks.interruptible():
+        results = run_suite(
+            encoder.as_dual_encoder(),
+            list(config.evaluation.tasks),
+            list(signatures),
+            data=evaluation_data(config),
+            ranks=ranks,
+        )
     return {
         f"{result['dataset']}/{result['variant']}/{name}": value
         for result in results

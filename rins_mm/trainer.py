@@ -16,7 +16,7 @@ from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
-from eval.ranks import Ranks
+from eval.ranks import Interrupted, Ranks
 from rins_mm.augment import augment
 from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer, save_checkpoint
 from rins_mm.config import TrainConfig
@@ -26,8 +26,12 @@ from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.recursion import draw_calls
 from rins_mm.models.siglip import SigLIP
 from rins_mm.optim import build_optimizer, set_learning_rate
-from rins_mm.run_log import RunLog, StepTimer
+from rins_mm.run_log import RunLog, StepTimer, has_evaluation
 from rins_mm.schedules import learning_rate_factor
+from rins_mm.stopping import StopAsked, StopRequest
+
+STOP, NO_BATCH = 0, 1
+"""Places of the votes that travel with the gradients: who is asked to stop, and who has no batch."""
 
 MAX_SKIPPED_IN_A_ROW = 10
 """Steps without a finite gradient, one after the other, before a run gives up."""
@@ -47,6 +51,8 @@ class Trainer:
         evaluate: Callable[[SigLIP, int], Mapping[str, float]],
         facts: Mapping[str, Any],
         bad_samples: BadSampleCounts,
+        stop: StopRequest,
+        blank: ImageTextBatch,
     ) -> None:
         self.config = config
         self.ranks = ranks
@@ -55,6 +61,8 @@ class Trainer:
         self.evaluate = evaluate
         self.facts = facts
         self.bad_samples = bad_samples
+        self.stop = stop
+        self.blank = blank
         self.group = dist.group.WORLD if ranks.world_size > 1 else None
         self.model = model.to(device)
         slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
@@ -65,18 +73,24 @@ class Trainer:
             else None
         )
         self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.gradients = GradientBuffer(self.model.parameters())
+        self.gradients = GradientBuffer(self.model.parameters(), num_votes=2)
         self.timer = StepTimer()
         self.first_step = 0
+        self.saved_step = 0
         self.skipped_in_a_row = 0
 
-    def fit(self, batches: Iterator[ImageTextBatch]) -> None:
-        """Train from `first_step` to the end; `batches` begin with the batch of that step."""
+    def fit(self, batches: Iterator[ImageTextBatch]) -> bool:
+        """Train from `first_step` to the end; `batches` begin with the batch of that step.
+
+        False when the ranks were asked to stop before the end: what was trained is saved then.
+        """
         config = self.config
+        if self.lacks_evaluation() and not self.measure(self.first_step):
+            return self.leave(self.first_step)
         for step in range(self.first_step, config.max_steps):
-            with self.timer.waiting():
-                batch = next(batches)
-            metrics = self.train_step(step, batch.to(self.device))
+            metrics = self.train_step(step, self.next_batch(batches))
+            if metrics is None:
+                return self.leave(step)
             done = step + 1
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
@@ -85,18 +99,62 @@ class Trainer:
             saves = due(done, config.checkpoint_every, config.max_steps)
             if evaluates or saves:
                 self.report_bad_samples(done)
-            try:
-                if evaluates:
-                    self.run_log.write_evaluation(done, self.evaluate(self.best_model(), done))
-            finally:
-                # What was trained is kept also when its evaluation fails.
-                if saves:
-                    self.save(done)
+            if saves:
+                self.save(done)
+            if evaluates and not self.measure(done):
+                return self.leave(done)
+            if self.gradients.votes[STOP] and done < config.max_steps:
+                return self.leave(done)
             if evaluates or saves:
                 self.timer.restart()
+        return True
 
-    def train_step(self, step: int, batch: ImageTextBatch) -> dict[str, Any]:
-        """One update from this rank's share of a global batch. Nothing here depends on earlier draws."""
+    def next_batch(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
+        """The next batch; None when this rank is asked to stop while it waits."""
+        try:
+            with self.timer.waiting(), self.stop.ending_waits():
+                return next(batches)
+        except StopAsked:
+            return None
+
+    def measure(self, done: int) -> bool:
+        """Evaluate what the first `done` steps gave; False when the ranks are asked to stop meanwhile."""
+        try:
+            metrics = self.evaluate(self.best_model(), done)
+        except Interrupted:
+            return False
+        self.run_log.write_evaluation(done, metrics)
+        return True
+
+    def lacks_evaluation(self) -> bool:
+        """Whether the evaluation of the step that a run resumes from was cut off."""
+        config, step = self.config, self.first_step
+        if not config.evaluation.tasks or not step:
+            return False
+        is_written = self.ranks.is_first and has_evaluation(self.run_log.path, step)
+        return due(step, config.eval_every, config.max_steps) and not self.ranks.largest(is_written)
+
+    def leave(self, done: int) -> bool:
+        """Save what is not saved yet; False, as the answer of a run that was stopped."""
+        if done > self.saved_step:
+            self.save(done)
+        # Nobody leaves before the first rank has saved: torchrun would end it when others are gone.
+        self.ranks.largest(0)
+        reason = self.stop.reason or "a signal to another rank"
+        self.run_log.say(
+            f"stopped after step {done} of {self.config.max_steps} by {reason}; "
+            "what was trained is saved, and --resume goes on from there"
+        )
+        return False
+
+    def train_step(self, step: int, batch: ImageTextBatch | None) -> dict[str, Any] | None:
+        """One update from this rank's share of a global batch. Nothing here depends on earlier draws.
+
+        A rank without a batch takes part with a blank one, so that no other waits for it in vain; then
+        nothing is updated on any rank, and the answer is None.
+        """
+        has_batch = batch is not None
+        batch = (batch or self.blank).to(self.device)
         config, model = self.config, self.model
         image_calls = draw_calls(config.image.recursion, tower="image", seed=config.seed, step=step)
         text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
@@ -123,7 +181,11 @@ class Trainer:
             group=self.group,
         )
         loss.backward()
+        self.gradients.votes[STOP] = bool(self.stop)
+        self.gradients.votes[NO_BATCH] = not has_batch
         self.gradients.sum_over_ranks(self.group)
+        if self.gradients.votes[NO_BATCH]:
+            return None
         gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
 
         rate = config.optimizer.peak_learning_rate * learning_rate_factor(
@@ -193,6 +255,7 @@ class Trainer:
 
     def save(self, done: int) -> None:
         """Write a checkpoint, on the first rank: all ranks hold the same weights."""
+        self.saved_step = done
         if self.ranks.is_first:
             save_checkpoint(
                 Path(self.config.run_dir),
@@ -214,7 +277,7 @@ class Trainer:
             )
             # The first update of an average copies; it has happened.
             self.average.n_averaged.fill_(checkpoint.step)
-        self.first_step = checkpoint.step
+        self.first_step = self.saved_step = checkpoint.step
         self.skipped_in_a_row = checkpoint.state["skipped_in_a_row"]
 
 

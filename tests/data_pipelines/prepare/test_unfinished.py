@@ -60,6 +60,8 @@ def process(repository, arguments, before="", **options):
     """The command in a process of its own, after some lines of Python."""
     program = (
         "import os, signal, sys, multiprocessing, resource\n"
+        # A shell starts what runs in the background with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from data_pipelines.errors import run_command\n"
         "from data_pipelines.prepare import from_folder\n"
         f"{before}\nrun_command(from_folder.main)\n"
