@@ -15,6 +15,7 @@ from data_pipelines.tokenizers import (
     read_model,
 )
 from rins_mm.augment import AugmentationConfig
+from rins_mm.guard import GuardConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
@@ -88,6 +89,8 @@ class TrainConfig:
     """fp32, or bf16 autocast in the towers; weights, loss and updates are fp32 either way."""
     num_threads: int = 1
     """CPU threads per rank."""
+    deterministic: bool = False
+    """Repeat a run bit for bit on the same machine, versions, threads and ranks, on GPUs too; slower there."""
     timeout_seconds: float = 600.0
     """A rank that hears nothing from the others for this long gives up."""
     ema_decay: float = 0.0
@@ -102,6 +105,7 @@ class TrainConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 

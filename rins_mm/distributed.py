@@ -115,8 +115,12 @@ class GradientBuffer:
             dist.all_reduce(self._exchanged, group=group)
 
     def clip(self, max_norm: float) -> Float[Tensor, ""]:
-        """Scale the gradients down to a norm of at most `max_norm` (0: leave them); the norm before."""
+        """Scale the gradients down to a norm of at most `max_norm` (0: leave them); the norm before.
+
+        Without a finite norm they stay as they are, for whoever asks which of them are not finite.
+        """
         norm = self.flat.norm()
         if max_norm > 0:
-            self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+            self.flat.mul_(torch.where(norm.isfinite(), factor, 1.0))
         return norm

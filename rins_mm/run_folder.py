@@ -21,13 +21,14 @@ from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.ranks import Ranks
 from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
 from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.determinism import describe_determinism
 from rins_mm.recorded_config import read_config, write_config
 
 MAY_CHANGE = {
     "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",
-    "num_threads", "timeout_seconds", "tensorboard", "evaluation.tasks", "evaluation.text_signatures",
+    "num_threads", "deterministic", "timeout_seconds", "tensorboard", "evaluation.tasks", "evaluation.text_signatures",
     "evaluation.data", "data.num_workers", "data.prefetch_batches", "data.max_bad_fraction",
-    "data.watchdog_seconds",
+    "data.watchdog_seconds", "guard.max_in_a_row", "guard.spike_sigmas", "guard.spike_window",
 }  # fmt: skip
 """Settings that a resumed run may change without becoming another run."""
 
@@ -104,7 +105,7 @@ def begin_run(
     environment = {
         **describe_environment(),
         "world_size": ranks.world_size,
-        "threads": config.num_threads,
+        **describe_determinism(),
     }
     path = run_dir / "environment.json"
     if path.exists() and json.loads(path.read_text()) != environment:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -28,6 +27,7 @@ from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
 from rins_mm.checkpoint import Checkpoint
 from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.recursion import reachable_signatures
@@ -94,7 +94,9 @@ def main(argv: list[str]) -> None:
     for task in config.evaluation.tasks:
         # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
         open_task(task, evaluation_data(config))
-    torch.set_num_threads(config.num_threads)
+    set_threads(config.num_threads)
+    if config.deterministic:
+        make_deterministic()
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
     dataset = open_training_data(config.data)
     model = build_model(
@@ -245,6 +247,7 @@ def opening_line(config: TrainConfig, dataset: Dataset, ranks: Ranks, first_step
         f"{begin}: {config.max_steps} steps of {config.batch_size} pairs from {dataset.num_samples} samples, "
         f"{ranks.world_size} ranks, {config.precision}, text {config.text.recursion.signature} "
         f"(p_s {config.text.recursion.skip_probability}), image {config.image.recursion.signature}"
+        f"{', deterministic' if config.deterministic else ''}"
     )
 
 

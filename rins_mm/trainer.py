@@ -18,9 +18,11 @@ from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
 from eval.ranks import Interrupted, Ranks
 from rins_mm.augment import augment
+from rins_mm.bad_steps import describe_bad_step, write_bad_step
 from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer, save_checkpoint
 from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
+from rins_mm.guard import StepGuard, running_statistics
 from rins_mm.losses import LOSSES
 from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.recursion import draw_calls
@@ -30,11 +32,8 @@ from rins_mm.run_log import RunLog, StepTimer, has_evaluation
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.stopping import StopAsked, StopRequest
 
-STOP, NO_BATCH = 0, 1
-"""Places of the votes that travel with the gradients: who is asked to stop, and who has no batch."""
-
-MAX_SKIPPED_IN_A_ROW = 10
-"""Steps without a finite gradient, one after the other, before a run gives up."""
+STOP, NO_BATCH, LOSS = 0, 1, 2
+"""Places of what travels with the gradients: who is asked to stop, who has no batch, each one's loss."""
 
 
 class Trainer:
@@ -73,11 +72,12 @@ class Trainer:
             else None
         )
         self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.gradients = GradientBuffer(self.model.parameters(), num_votes=2)
+        self.gradients = GradientBuffer(self.model.parameters(), num_votes=3)
+        self.guard = StepGuard(config.guard)
+        self.running_statistics = running_statistics(self.model)
         self.timer = StepTimer()
         self.first_step = 0
         self.saved_step = 0
-        self.skipped_in_a_row = 0
 
     def fit(self, batches: Iterator[ImageTextBatch]) -> bool:
         """Train from `first_step` to the end; `batches` begin with the batch of that step.
@@ -162,6 +162,7 @@ class Trainer:
         torch.manual_seed(stable_hash("step", config.seed, step, self.ranks.rank))
 
         model.train()
+        statistics = [buffer.clone() for buffer in self.running_statistics]
         self.gradients.zero()
         images = augment(batch.images.float() / 255.0, batch.row_seeds, config.augmentation)
         with torch.autocast(
@@ -181,11 +182,15 @@ class Trainer:
             group=self.group,
         )
         loss.backward()
+        own_gradient_norm = self.gradients.flat.norm()
         self.gradients.votes[STOP] = bool(self.stop)
         self.gradients.votes[NO_BATCH] = not has_batch
+        self.gradients.votes[LOSS] = loss.detach()
         self.gradients.sum_over_ranks(self.group)
         if self.gradients.votes[NO_BATCH]:
             return None
+        # All ranks hold the same loss, unless one has gone wrong: then the mean is not finite on any.
+        mean_loss = self.gradients.votes[LOSS] / self.ranks.world_size
         gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
 
         rate = config.optimizer.peak_learning_rate * learning_rate_factor(
@@ -195,10 +200,31 @@ class Trainer:
             total_samples=config.max_steps * config.batch_size,
         )
         set_learning_rate(self.optimizer, rate)
-        if self.is_sound(step, gradient_norm):
+        # Both in one reading: each makes the host wait for the device.
+        cause = self.guard.judge(*torch.stack((mean_loss, gradient_norm)).tolist())
+        if cause is None:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update_parameters(model)
+        else:
+            for buffer, before in zip(self.running_statistics, statistics, strict=True):
+                buffer.copy_(before)
+            facts = describe_bad_step(
+                batch,
+                model=model,
+                images=images,
+                image_features=image_features,
+                text_features=text_features,
+            )
+            numbers = {
+                "loss": loss.item(),
+                "gradient_norm": gradient_norm.item(),
+                "own_gradient_norm": own_gradient_norm.item(),
+                "learning_rate": rate,
+                "image_calls": "".join(image_calls),
+                "text_calls": "".join(text_calls),
+            }
+            self.leave_out(step, cause, {**numbers, **facts})
         return {
             "loss": loss.detach(),
             "learning_rate": rate,
@@ -207,22 +233,26 @@ class Trainer:
             "logit_bias": model.logit_bias.detach(),
             "image_calls": "".join(image_calls),
             "text_calls": "".join(text_calls),
+            "skipped_steps": self.guard.skipped_steps,
         }
 
-    def is_sound(self, step: int, gradient_norm: Tensor) -> bool:
-        """Whether to update. The norm is of the summed gradient, so that all ranks decide alike."""
-        if torch.isfinite(gradient_norm):
-            self.skipped_in_a_row = 0
-            return True
-        self.skipped_in_a_row += 1
-        self.run_log.say(f"step {step + 1}: the gradient is not finite; the step is left out")
-        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+    def leave_out(self, step: int, cause: str, facts: Mapping[str, Any]) -> None:
+        """Write down what is known of a step that no rank takes; a UserError after too many in a row."""
+        config = self.config
+        path = write_bad_step(
+            Path(config.run_dir), {"cause": cause, **facts}, step=step + 1, rank=self.ranks.rank
+        )
+        described = (
+            f"see {path}" if path else f"no more of them fits into {config.run_dir}/bad_steps"
+        )
+        self.run_log.say(f"step {step + 1}: {cause}; the step is left out; {described}")
+        if self.guard.gives_up:
             raise UserError(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row up to step {step + 1} had no finite gradient; "
-                f"lower --optimizer.peak-learning-rate ({self.config.optimizer.peak_learning_rate}) "
-                "or use --precision fp32, and resume from the last checkpoint"
+                f"{self.guard.skipped_in_a_row} steps in a row up to step {step + 1} were left out, the last "
+                f"because {cause} ({described}); take away its samples, or begin a run with a lower "
+                f"--optimizer.peak-learning-rate ({config.optimizer.peak_learning_rate}) or --precision fp32; "
+                "--resume tries these steps again from the last checkpoint"
             )
-        return False
 
     def log(self, done: int, metrics: Mapping[str, Any]) -> None:
         """One row of metrics.jsonl and one line on the console."""
@@ -263,22 +293,22 @@ class Trainer:
                 model=self.model,
                 average=None if self.average is None else self.average.module,
                 optimizer=self.optimizer,
-                state={**self.facts, "step": done, "skipped_in_a_row": self.skipped_in_a_row},
+                state={**self.facts, "step": done, **self.guard.state()},
                 keep=self.config.keep_checkpoints,
             )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after the checkpoint's last step."""
+        self.guard.restore(checkpoint.state)
         load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
         restore_optimizer(self.optimizer, self.model, checkpoint)
         if self.average is not None:
             load_weights(
                 self.average.module, checkpoint.model_weights(averaged=True), checkpoint.folder
             )
-            # The first update of an average copies; it has happened.
-            self.average.n_averaged.fill_(checkpoint.step)
+            # The first update of an average copies; it has happened, unless no step was taken.
+            self.average.n_averaged.fill_(checkpoint.step - self.guard.skipped_steps)
         self.first_step = self.saved_step = checkpoint.step
-        self.skipped_in_a_row = checkpoint.state["skipped_in_a_row"]
 
 
 def due(done: int, every: int, last: int) -> bool:

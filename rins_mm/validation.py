@@ -1,6 +1,7 @@
 """What a configuration must keep to. All of it is checked before any process group exists."""
 
 import importlib.util
+import math
 from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
@@ -21,6 +22,9 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "eval_every": (config.eval_every, 0),
             "log_every": (config.log_every, 1),
             "num_threads": (config.num_threads, 1),
+            "guard.max_in_a_row": (config.guard.max_in_a_row, 1),
+            # The standard deviation of a single step is none.
+            "guard.spike_window": (config.guard.spike_window, 2),
             "image.image_size": (config.image.image_size, 1),
             "text.context_length": (config.text.context_length, 1),
             "data.num_workers": (config.data.num_workers, 0),
@@ -43,6 +47,10 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         raise UserError(
             f"{world_size} ranks cannot share a batch_size of {config.batch_size}; "
             f"start at most {config.batch_size} ranks or raise --batch-size"
+        )
+    if not 0.0 <= config.guard.spike_sigmas < math.inf:
+        raise UserError(
+            f"guard.spike_sigmas is {config.guard.spike_sigmas}; it must be greater than 0, or 0 for none"
         )
     if not 0.0 <= config.ema_decay < 1.0:
         raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")

@@ -18,7 +18,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_pipelines.manifest import open_dataset
 from data_pipelines.reader import read_sample
 from rins_mm import distributed, train
-from rins_mm.losses import LOSSES
 from rins_mm.run_log import read_rows
 
 
@@ -262,44 +261,6 @@ def test_the_state_of_timms_optimizers_survives_a_resume(tmp_path: Path, optimiz
     settings += ["--optimizer.peak-learning-rate", "1e-4"]
     whole, halves = whole_and_resumed(tmp_path, settings, last_step=6)
     assert losses(whole) == losses(halves)
-
-
-def train_with_broken_steps(argv: list[str]) -> None:
-    """Train with a loss that is not a number in the steps named first (counted from 0)."""
-    broken, *argv = argv
-    steps = {int(step) for step in broken.split(",")}
-    original, calls = LOSSES["sigmoid"], iter(range(1000))
-
-    def loss(*features: torch.Tensor, **others: object) -> torch.Tensor:
-        value = original(*features, **others)
-        return value * float("nan") if next(calls) in steps else value
-
-    LOSSES["sigmoid"] = loss
-    train.main(argv)
-
-
-def test_a_step_without_a_finite_gradient_changes_nothing_and_the_run_goes_on(
-    tmp_path: Path,
-) -> None:
-    run_dir = tmp_path / "run"
-    argv = [TOY, "--run-dir", str(run_dir), "--max-steps", "3", "--checkpoint-every", "1"]
-    argv += ["--keep-checkpoints", "3"]
-    outcomes = run(train_with_broken_steps, ["1", *argv], tmp_path / "logs", world_size=2)
-    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes[0].output
-    assert "step 2: the gradient is not finite" in outcomes[0].output
-    weights = [
-        (run_dir / "checkpoints" / f"step-0000000{step}" / "model.safetensors").read_bytes()
-        for step in (1, 2, 3)
-    ]
-    assert weights[0] == weights[1] != weights[2]
-
-
-def test_a_run_that_has_lost_its_numbers_says_so_and_stops(tmp_path: Path) -> None:
-    argv = [TOY, "--run-dir", str(tmp_path / "run")]
-    steps = ",".join(map(str, range(2, 20)))
-    outcome = run(train_with_broken_steps, [steps, *argv], tmp_path / "logs")[0]
-    assert outcome.code == 2
-    assert "no finite gradient" in outcome.output and "peak-learning-rate" in outcome.output
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:

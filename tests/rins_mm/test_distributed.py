@@ -101,6 +101,9 @@ def three_ranks(run_on_ranks):
         backward(model, factor=rank + 1.0)
         share = buffer.flat.clone()
         buffer.sum_over_ranks(dist.group.WORLD)
+        voting = GradientBuffer(make_model().parameters(), num_votes=2)
+        voting.votes.copy_(torch.tensor([2.0 + rank, float("nan") if rank == 1 else 2.0]))
+        voting.sum_over_ranks(dist.group.WORLD)
         rows = torch.full((2, 3), float(rank), dtype=torch.float64, requires_grad=True)
         gathered = gather(rows, dist.group.WORLD)
         # Rank r weighs the rows of rank s by (r + 1) * (s + 1).
@@ -109,7 +112,7 @@ def three_ranks(run_on_ranks):
         total = sum_over_ranks(torch.tensor([rank + 1.0], requires_grad=True), dist.group.WORLD)
         return {
             "share": share, "sum": buffer.flat, "gathered": gathered.detach(), "gradient": rows.grad,
-            "total": total, "total_requires_grad": total.requires_grad,
+            "votes": voting.votes, "total": total, "total_requires_grad": total.requires_grad,
         }  # fmt: skip
 
     return run_on_ranks(on_rank, 3)
@@ -122,6 +125,12 @@ def test_the_buffers_of_all_ranks_become_their_sum_with_the_same_bits(three_rank
         torch.testing.assert_close(one["sum"].double(), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_a_loss_that_one_rank_has_lost_is_lost_on_all(three_ranks):
+    for one in three_ranks:
+        assert one["votes"][0] == 9.0
+        assert one["votes"][1].isnan()
+
+
 def test_gathered_rows_stand_in_the_order_of_ranks_and_gradients_are_summed(three_ranks):
     for rank, one in enumerate(three_ranks):
         assert one["gathered"][:, 0].tolist() == [0, 0, 1, 1, 2, 2]
@@ -132,3 +141,11 @@ def test_a_sum_over_ranks_carries_no_gradient(three_ranks):
     for one in three_ranks:
         assert one["total"].item() == 6.0
         assert not one["total_requires_grad"]
+
+
+def test_gradients_without_a_finite_norm_stay_as_they_are():
+    buffer = GradientBuffer([nn.Parameter(torch.zeros(3))])
+    for broken in (torch.nan, torch.inf):
+        buffer.flat.copy_(torch.tensor([3.0, broken, 4.0]))
+        assert not buffer.clip(1.0).isfinite()
+        assert buffer.flat[[0, 2]].tolist() == [3.0, 4.0]

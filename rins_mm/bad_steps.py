@@ -1,0 +1,100 @@
+"""What is written down of a step that was left out: RUN/bad_steps/step-00000012.rank-0.json."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.batch import ImageTextBatch
+
+MAX_FILES = 100
+"""Descriptions of one rank in one run; a run that goes wrong for long repeats itself."""
+
+
+def describe_bad_step(
+    batch: ImageTextBatch,
+    *,
+    model: nn.Module,
+    images: Tensor,
+    image_features: Tensor,
+    text_features: Tensor,
+) -> dict[str, Any]:
+    """This rank's share of the batch, what the towers made of it, and the gradient summed over ranks.
+
+    All as plain values: `non_finite` counts numbers that are none, `parameters_without_finite_gradient`
+    counts them by parameter.
+    """
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    counts = {name: _non_finite(gradient) for name, gradient in gradients.items()}
+    towers: dict[str, list[Tensor]] = {}
+    for name, gradient in gradients.items():
+        towers.setdefault(name.partition(".")[0], []).append(gradient.norm())
+    return {
+        "sample_keys": list(batch.sample_keys),
+        "valid": batch.valid.tolist(),
+        "caption_lengths": batch.offsets.diff().tolist(),
+        "pixels": summary(images),
+        "image_features": summary(image_features),
+        "text_features": summary(text_features),
+        "logit_scale": model.get_parameter("logit_scale").detach().exp().item(),
+        "logit_bias": model.get_parameter("logit_bias").item(),
+        "gradient_norm_by_part": {
+            name: torch.stack(norms).norm().item() for name, norms in towers.items()
+        },
+        "parameters_without_finite_gradient": {
+            name: count for name, count in counts.items() if count
+        },
+    }
+
+
+def summary(values: Tensor) -> dict[str, int | float]:
+    """Least, greatest and mean of the finite numbers, and how many others there are."""
+    values = values.detach().float()
+    finite = values[values.isfinite()]
+    numbers: dict[str, int | float] = {"non_finite": values.numel() - finite.numel()}
+    if finite.numel():
+        least, greatest = finite.aminmax()
+        numbers |= {"min": least.item(), "max": greatest.item(), "mean": finite.mean().item()}
+    return numbers
+
+
+def write_bad_step(run_dir: Path, facts: Mapping[str, Any], *, step: int, rank: int) -> Path | None:
+    """Write a description under a new name, the same step having perhaps gone wrong in an earlier launch.
+
+    None where the run holds as many of this rank as it may, or where it cannot be written: a step left
+    out must not cost the run.
+    """
+    folder = run_dir / "bad_steps"
+    try:
+        folder.mkdir(exist_ok=True)
+        if len(list(folder.glob(f"*.rank-{rank}.*"))) >= MAX_FILES:
+            return None
+        text = json.dumps(_plain({"step": step, "rank": rank, **facts}), indent=1, allow_nan=False)
+        for attempt in range(1, MAX_FILES + 1):
+            again = f".{attempt}" if attempt > 1 else ""
+            path = folder / f"step-{step:08d}.rank-{rank}{again}.json"
+            if not path.exists():
+                unfinished = path.with_suffix(".partial")
+                unfinished.write_text(text + "\n")
+                unfinished.replace(path)
+                return path
+    except OSError:
+        pass
+    return None
+
+
+def _non_finite(values: Tensor) -> int:
+    return values.numel() - int(values.isfinite().sum())
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no number that is none: they become the words nan, inf and -inf."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
