@@ -207,6 +207,19 @@ def test_ten_broken_steps_in_a_row_end_the_run_and_a_resume_repeats_it_exactly(
     assert json.loads(rows(whole)[-1])["skipped_steps"] == 9
 
 
+def test_an_average_begins_with_the_first_step_taken_also_after_a_resume(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = ["--max-steps", "2", "--checkpoint-every", "1", *AVERAGED]
+    argv = ["loss@all@1", TOY, "--run-dir", str(whole), *settings]
+    run_well(train_with_faults, argv, tmp_path / "whole-logs")
+    argv = ["loss@all@1+kill@all@2", TOY, "--run-dir", str(broken), *settings]
+    (killed,) = run(train_with_faults, argv, tmp_path / "broken-logs")
+    assert killed.code == -signal.SIGKILL
+    run_well(train_with_faults, ["loss@all@1", str(broken), "--resume"], tmp_path / "resumed-logs")
+    name = Path("checkpoints") / "step-00000002" / "average.safetensors"
+    assert (whole / name).read_bytes() == (broken / name).read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_a_spike_is_left_out_and_a_run_killed_in_its_window_repeats_the_uninterrupted_one(

@@ -17,6 +17,7 @@ from rins_mm.config import (
     TrainConfig,
     build_tokenizer,
 )
+from rins_mm.guard import GuardConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
@@ -205,6 +206,10 @@ AAB = RecursionConfig(signature="AAB")
         (replace(GOOD, batch_size=3), "4 ranks cannot share a batch_size of 3"),
         (replace(GOOD, ema_decay=1.0), "ema_decay is 1.0"),
         (replace(GOOD, ema_decay=float("nan")), "ema_decay is nan"),
+        (replace(GOOD, guard=GuardConfig(max_in_a_row=0)), "max_in_a_row is 0"),
+        (replace(GOOD, guard=GuardConfig(spike_sigmas=-1.0)), "spike_sigmas is -1.0"),
+        (replace(GOOD, guard=GuardConfig(spike_sigmas=float("nan"))), "spike_sigmas is nan"),
+        (replace(GOOD, guard=GuardConfig(spike_window=1)), "spike_window is 1"),
         (replace(GOOD, text=TextTowerConfig(num_heads=7)), "768.*7 heads"),
         (
             replace(GOOD, text=TextTowerConfig(recursion=RecursionConfig(skip_probability=1.5))),
