@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,34 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.batch import ImageTextBatch
+from data_pipelines.errors import UserError
+from rins_mm.config import TrainConfig
+from rins_mm.guard import StepGuard
 
 MAX_FILES = 100
 """Descriptions of one rank in one run; a run that goes wrong for long repeats itself."""
+
+
+def leave_out(
+    config: TrainConfig,
+    guard: StepGuard,
+    facts: Mapping[str, Any],
+    *,
+    step: int,
+    rank: int,
+    say: Callable[[str], None],
+) -> None:
+    """Write down what is known of a step that no rank takes; a UserError after too many in a row."""
+    path = write_bad_step(Path(config.run_dir), facts, step=step, rank=rank)
+    described = f"see {path}" if path else f"no more of them fits into {config.run_dir}/bad_steps"
+    say(f"step {step}: {facts['cause']}; the step is left out; {described}")
+    if guard.gives_up:
+        raise UserError(
+            f"{guard.skipped_in_a_row} steps in a row up to step {step} were left out, the last "
+            f"because {facts['cause']} ({described}); take away its samples, or begin a run with a lower "
+            f"--optimizer.peak-learning-rate ({config.optimizer.peak_learning_rate}) or --precision fp32; "
+            "--resume tries these steps again from the last checkpoint"
+        )
 
 
 def describe_bad_step(

@@ -18,7 +18,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
 from eval.ranks import Interrupted, Ranks
 from rins_mm.augment import augment
-from rins_mm.bad_steps import describe_bad_step, write_bad_step
+from rins_mm.bad_steps import describe_bad_step, leave_out
 from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer, save_checkpoint
 from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
@@ -224,7 +224,10 @@ class Trainer:
                 "image_calls": "".join(image_calls),
                 "text_calls": "".join(text_calls),
             }
-            self.leave_out(step, cause, {**numbers, **facts})
+            facts = {"cause": cause, **numbers, **facts}
+            leave_out(
+                config, self.guard, facts, step=step + 1, rank=self.ranks.rank, say=self.run_log.say
+            )
         return {
             "loss": loss.detach(),
             "learning_rate": rate,
@@ -235,24 +238,6 @@ class Trainer:
             "text_calls": "".join(text_calls),
             "skipped_steps": self.guard.skipped_steps,
         }
-
-    def leave_out(self, step: int, cause: str, facts: Mapping[str, Any]) -> None:
-        """Write down what is known of a step that no rank takes; a UserError after too many in a row."""
-        config = self.config
-        path = write_bad_step(
-            Path(config.run_dir), {"cause": cause, **facts}, step=step + 1, rank=self.ranks.rank
-        )
-        described = (
-            f"see {path}" if path else f"no more of them fits into {config.run_dir}/bad_steps"
-        )
-        self.run_log.say(f"step {step + 1}: {cause}; the step is left out; {described}")
-        if self.guard.gives_up:
-            raise UserError(
-                f"{self.guard.skipped_in_a_row} steps in a row up to step {step + 1} were left out, the last "
-                f"because {cause} ({described}); take away its samples, or begin a run with a lower "
-                f"--optimizer.peak-learning-rate ({config.optimizer.peak_learning_rate}) or --precision fp32; "
-                "--resume tries these steps again from the last checkpoint"
-            )
 
     def log(self, done: int, metrics: Mapping[str, Any]) -> None:
         """One row of metrics.jsonl and one line on the console."""
