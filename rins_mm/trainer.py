@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.batch import ImageTextBatch
-from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
 from eval.ranks import Interrupted, Ranks
 from rins_mm.augment import augment
