@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from rins_mm.models.recursion import draw_calls
 from rins_mm.models.siglip import SigLIP
 from rins_mm.optim import build_optimizer, set_learning_rate
 from rins_mm.run_log import RunLog, StepTimer, has_evaluation
+from rins_mm.sample_digest import digest_of, hashes_of
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.stopping import StopAsked, StopRequest
 
@@ -87,13 +88,14 @@ class Trainer:
         if self.lacks_evaluation() and not self.measure(self.first_step):
             return self.leave(self.first_step)
         for step in range(self.first_step, config.max_steps):
-            metrics = self.train_step(step, self.next_batch(batches))
-            if metrics is None:
+            batch = self.next_batch(batches)
+            metrics = self.train_step(step, batch)
+            if batch is None or metrics is None:
                 return self.leave(step)
             done = step + 1
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
-                self.log(done, metrics)
+                self.log(done, metrics, batch.sample_keys)
             evaluates = due(done, config.eval_every, config.max_steps)
             saves = due(done, config.checkpoint_every, config.max_steps)
             if evaluates or saves:
@@ -238,14 +240,16 @@ class Trainer:
             "skipped_steps": self.guard.skipped_steps,
         }
 
-    def log(self, done: int, metrics: Mapping[str, Any]) -> None:
+    def log(self, done: int, metrics: Mapping[str, Any], sample_keys: Sequence[str]) -> None:
         """One row of metrics.jsonl and one line on the console."""
+        hashes = self.ranks.all_gather(hashes_of(sample_keys))
         elapsed, waited, steps = self.timer.read()
         numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
         self.run_log.write_step(
             {
                 "step": done,
                 **numbers,
+                "samples": digest_of(hashes, self.config.batch_size),
                 "samples_seen": done * self.config.batch_size,
                 "samples_per_second": steps * self.config.batch_size / elapsed,
                 "data_wait_fraction": waited / elapsed,
