@@ -50,6 +50,11 @@ test-fast: .venv/.test
 test-long: .venv/.test
 	$(PYTEST) -m long
 
+# Twenty kills of torchrun at two and at three ranks, as a table; RINS_MM_KILL_SEED=N repeats one.
+.PHONY: kill-test
+kill-test: .venv/.test
+	RINS_MM_KILLS=20 .venv/bin/python -m pytest tests/end_to_end/test_random_kills.py -m long -s -q
+
 check: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .

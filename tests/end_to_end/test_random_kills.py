@@ -1,50 +1,37 @@
-"""A run that is killed again and again ends as if nothing had happened."""
+"""A run that is killed again and again ends as if nothing had happened.
 
-import random
+RINS_MM_KILLS=20 kills so often, each time under the real torchrun (`make kill-test`);
+RINS_MM_KILL_SEED=… repeats the instants of a failure.
+"""
+
+import os
 import time
 from pathlib import Path
 
 import pytest
-from launching import TOY, Launch, run_well
+from kills import HEADER, PHASES, BrokenRun, phases_to_hit
 
-from rins_mm import train
-from rins_mm.run_log import read_rows
+KILLS = int(os.environ.get("RINS_MM_KILLS", "5"))
+BY_TORCHRUN = KILLS if "RINS_MM_KILLS" in os.environ else 2
+"""A start of torchrun takes ten seconds, a fork one; so the real thing is killed twice, then forks are."""
 
-SETTINGS = ["--max-steps", "60", "--checkpoint-every", "5", "--eval-every", "20"]
-SETTINGS += ["--evaluation.tasks", "retrieval:emoji-val"]
-NUM_KILLS = 5
+SEED = int(os.environ.get("RINS_MM_KILL_SEED", time.strftime("%Y%m%d")))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_kills_at_random_instants_change_no_loss_no_evaluation_and_no_weight(
+def test_kills_at_random_instants_of_each_phase_change_no_sample_no_number_and_no_weight(
     tmp_path: Path, world_size: int
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    started = time.monotonic()
-    run_well(
-        train.main, [TOY, "--run-dir", str(whole), *SETTINGS], tmp_path / "w", world_size=world_size
-    )
-    duration = time.monotonic() - started
+    assert len(PHASES) <= KILLS, f"RINS_MM_KILLS={KILLS} is fewer than the {len(PHASES)} phases"
+    print(f"\nto repeat these instants: RINS_MM_KILL_SEED={SEED}\n{HEADER}", flush=True)
+    run = BrokenRun(tmp_path, world_size=world_size, kills=KILLS, seed=SEED)
+    for number, phase in enumerate(phases_to_hit(KILLS, SEED)):
+        run.kill_in(phase, by_torchrun=number < BY_TORCHRUN)
+    run.finish(by_torchrun=BY_TORCHRUN == KILLS)
 
-    seed = time.time_ns()
-    print(f"instants are drawn from the seed {seed}")
-    instants = random.Random(seed)
-    argv = [TOY, "--run-dir", str(broken), *SETTINGS, "--resume"]
-    for number in range(NUM_KILLS):
-        launch = Launch(train.main, argv, tmp_path / f"kill-{number}", world_size)
-        # Anywhere: imports, first step, checkpoint, evaluation, exit.
-        time.sleep(instants.uniform(0.2, 1.0) * duration)
-        launch.kill()
-    run_well(train.main, argv, tmp_path / "last", world_size=world_size)
-
-    rows = [without_timing(row) for row in read_rows(broken / "metrics.jsonl")]
-    assert rows == [without_timing(row) for row in read_rows(whole / "metrics.jsonl")]
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        files = [run / "checkpoints" / "step-00000060" / name for run in (whole, broken)]
-        assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def without_timing(row: dict) -> dict:
-    timing = {"time", "samples_per_second", "data_wait_fraction"}
-    return {key: value for key, value in row.items() if key not in timing}
+    assert {kill.place.phase for kill in run.kills} >= set(PHASES)
+    assert all({"samples", "loss", "gradient_norm"} <= row.keys() for row in run.reference.rows[:1])
+    for kill in run.kills:
+        assert kill.identical, kill
+        assert not kill.lost_too_much, kill

@@ -82,6 +82,10 @@ class Launch:
         for process in self.processes:
             process.join()
 
+    def running(self) -> bool:
+        """Whether any rank has not ended yet."""
+        return any(process.exitcode is None for process in self.processes)
+
     def output(self) -> str:
         """What the ranks have printed so far."""
         return "\n".join(log.read_text() for log in self.logs if log.exists())
