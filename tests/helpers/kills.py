@@ -196,7 +196,7 @@ class BrokenRun:
             place = watch.place()
             if aim is None and watch.first_step is not None:
                 aim = Place(phase=phase, step=self._step_to_aim_at(phase, watch.first_step))
-        time.sleep(self.instants.uniform(0.0, 0.9) * self.reference.seconds[phase])
+        time.sleep(self.instants.uniform(0.0, 0.7) * self.reference.seconds[phase])
         watch.launch.kill()
         seconds = time.monotonic() - watch.launch.started
         self._settle(watch)
