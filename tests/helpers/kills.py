@@ -170,8 +170,9 @@ class BrokenRun:
 
     def kill_in(self, phase: str, *, by_torchrun: bool) -> None:
         """Start the run and kill it in that phase, and in others where that comes too late."""
-        for _ in range(TRIES):
-            self._kill_once(phase, by_torchrun=by_torchrun)
+        for attempt in range(TRIES):
+            # What came too late comes sooner the next time.
+            self._kill_once(phase, 0.7 / 2**attempt, by_torchrun=by_torchrun)
             if self.kills[-1].place.phase == phase:
                 return
         raise AssertionError(f"none of {TRIES} kills hit the phase {phase!r}")
@@ -187,7 +188,7 @@ class BrokenRun:
         own = hashes_of_checkpoints(self.run_dir)[self.last_step]
         assert own == self.reference.hashes[self.last_step]
 
-    def _kill_once(self, phase: str, *, by_torchrun: bool) -> None:
+    def _kill_once(self, phase: str, latest: float, *, by_torchrun: bool) -> None:
         watch = self.start(by_torchrun=by_torchrun)
         aim, place = None, Place(phase="start", step=0)
         while place != aim and (aim is None or place.step <= aim.step):
@@ -196,7 +197,7 @@ class BrokenRun:
             place = watch.place()
             if aim is None and watch.first_step is not None:
                 aim = Place(phase=phase, step=self._step_to_aim_at(phase, watch.first_step))
-        time.sleep(self.instants.uniform(0.0, 0.7) * self.reference.seconds[phase])
+        time.sleep(self.instants.uniform(0.0, latest) * self.reference.seconds[phase])
         watch.launch.kill()
         seconds = time.monotonic() - watch.launch.started
         self._settle(watch)
