@@ -1,16 +1,15 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, whole or not there.
 
 A checkpoint is a folder `step-00000030` that was written under a temporary name, synced, closed by a
-MANIFEST.json with the hash of every file, and then renamed. Nothing in it is pickled.
+MANIFEST.json with the hash of every file, and then renamed (by checkpoint_writer). Nothing in it is pickled.
 """
 
 import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,15 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of folders with a manifest. Version 1 is read too: it lacks the manifest's hash of itself, no more."""
+
 MANIFEST = "MANIFEST.json"
+SEAL = "manifest_sha256"
+
+
+class DamagedCheckpoint(UserError):  # noqa: N818  (what it is, not what it is raised as)
+    """A checkpoint or export that is not what was written; the line names the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,8 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
     """What is not a tensor: seed, counts, versions, the fingerprint of data and tokenizer."""
+    passed_over: tuple[tuple[Path, str], ...] = ()
+    """Newer ones that are damaged, newest first, and what is wrong with each."""
 
     def model_weights(self, *, averaged: bool = False) -> dict[str, Tensor]:
         """The weights, or their moving average where one was kept and is asked for."""
@@ -40,51 +48,6 @@ class Checkpoint:
         return read_tensors(
             average if averaged and average.exists() else self.folder / "model.safetensors"
         )
-
-
-def save_checkpoint(
-    run_dir: Path,
-    *,
-    step: int,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any],
-    keep: int,
-) -> Path:
-    """Write a checkpoint of one rank's (that is, of everybody's) state, then drop all but the newest `keep`."""
-    final = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = final.with_name(f"{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        save_tensors(weights(model), partial / "model.safetensors")
-        if average is not None:
-            save_tensors(weights(average), partial / "average.safetensors")
-        tensors, numbers = _optimizer_state(optimizer, model)
-        save_tensors(tensors, partial / "optimizer.safetensors")
-        _write_json(partial / "optimizer.json", numbers)
-        _write_json(partial / "state.json", dict(state))
-        write_manifest(partial, {"step": step})
-        # A run that was resumed from an older checkpoint may meet its own former self here.
-        _remove(final)
-        os.rename(partial, final)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _sync(final.parent)
-    for old in [s for s in complete_steps(run_dir) if s != step][: -(keep - 1) or None]:
-        _remove(run_dir / "checkpoints" / f"step-{old:08d}")
-    return final
-
-
-def _remove(folder: Path) -> None:
-    """Take a checkpoint away, if it is there; cut off half-way, it no longer bears a checkpoint's name."""
-    doomed = folder.with_name(f"{folder.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -120,34 +83,84 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        _sync(path)
-    _write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, **facts, "files": files})
-    _sync(folder / MANIFEST)
-    _sync(folder)
+        sync(path)
+    manifest = {"format_version": FORMAT_VERSION, **facts, "files": files}
+    (folder / MANIFEST).write_text(_sealed(manifest))
+    sync(folder / MANIFEST)
+    sync(folder)
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, closed by the hash of all that stands before."""
+    seal = hashlib.sha256(as_json(manifest).encode()).hexdigest()
+    return as_json({**manifest, SEAL: seal})
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder whose files all have their recorded hashes; a UserError names the one that has not."""
-    mend = "use another copy, or remove the folder to fall back to an older one"
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        version = manifest["format_version"]
-        hashes = {Path(name).name: facts["sha256"] for name, facts in manifest["files"].items()}
-    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} is not a complete checkpoint or export: {MANIFEST}: {error!r}; {mend}"
-        ) from error
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format_version {version!r}; this version reads {FORMAT_VERSION}"
-        )
-    for name, sha256 in hashes.items():
+    """The manifest of a folder whose files all have their recorded hashes.
+
+    Raises DamagedCheckpoint with the name of the file that has not.
+    """
+    mend = "use another copy; a run goes on from an older checkpoint with --resume --skip-damaged"
+    manifest = _read_manifest(folder, mend)
+    for name, facts in manifest["files"].items():
         path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing, though {MANIFEST} lists it; {mend}")
-        if _sha256(path) != sha256:
-            raise UserError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}; {mend}")
+        try:
+            sha256 = _sha256(path)
+        except FileNotFoundError as error:
+            raise DamagedCheckpoint(
+                f"{path} is missing, though {MANIFEST} lists it; {mend}"
+            ) from error
+        except OSError as error:
+            raise DamagedCheckpoint(f"{path} cannot be read: {error.strerror}; {mend}") from error
+        if sha256 != facts["sha256"]:
+            raise DamagedCheckpoint(
+                f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}; {mend}"
+            )
     return manifest
+
+
+def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
+    """A manifest that is what was written, in a form that can be relied on."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_text()
+        manifest = json.loads(text)
+        version = manifest["format_version"]
+        # A name is looked up in the folder itself, wherever it points.
+        manifest["files"] = {
+            Path(name).name: {"bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
+            for name, facts in manifest["files"].items()
+        }
+    except (AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DamagedCheckpoint(
+            f"{folder} is not a complete checkpoint or export: {path}: {error!r}; {mend}"
+        ) from error
+    if version not in (1, FORMAT_VERSION):
+        raise UserError(
+            f"{path} has format_version {version!r}; this version of rins_mm reads 1 to {FORMAT_VERSION}: "
+            "use the version that wrote it, or a newer one"
+        )
+    unsealed = {key: value for key, value in json.loads(text).items() if key != SEAL}
+    if version > 1 and text != _sealed(unsealed):
+        raise DamagedCheckpoint(f"{path} is damaged: it is not what was written; {mend}")
+    return manifest
+
+
+def looks_whole(folder: Path) -> bool:
+    """Whether the manifest is sound and every file has its size: a check that reads no tensor."""
+    try:
+        files = _read_manifest(folder, "")["files"]
+        return all(
+            (folder / name).stat().st_size == facts["bytes"] for name, facts in files.items()
+        )
+    except (OSError, UserError):
+        return False
+
+
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run_dir / "checkpoints" / f"step-{step:08d}"
 
 
 def complete_steps(run_dir: Path) -> list[int]:
@@ -156,10 +169,25 @@ def complete_steps(run_dir: Path) -> list[int]:
     return sorted(int(f.name[5:]) for f in folders if re.fullmatch(r"step-\d{8,}", f.name))
 
 
-def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
-    """The newest checkpoint of a run, verified; None where there is none yet."""
-    steps = complete_steps(run_dir)
-    return open_checkpoint(run_dir / "checkpoints" / f"step-{steps[-1]:08d}") if steps else None
+def newest_checkpoint(run_dir: Path, *, skip_damaged: bool = False) -> Checkpoint | None:
+    """The newest checkpoint of a run, verified; None where there is none yet.
+
+    A damaged one is passed over only when told to. Raises UserError when none is whole.
+    """
+    passed_over: list[tuple[Path, str]] = []
+    for step in reversed(complete_steps(run_dir)):
+        folder = checkpoint_folder(run_dir, step)
+        try:
+            return replace(open_checkpoint(folder), passed_over=tuple(passed_over))
+        except DamagedCheckpoint as error:
+            if not skip_damaged:
+                raise
+            passed_over.append((folder, str(error)))
+    if passed_over:
+        raise UserError(
+            f"none of the {len(passed_over)} checkpoints of {run_dir} is whole: {passed_over[0][1]}"
+        )
+    return None
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -212,15 +240,15 @@ def restore_optimizer(
         optimizer.state[parameters[parameter_name]][key] = number
 
 
-def _optimizer_state(
+def optimizer_state(
     optimizer: torch.optim.Optimizer, model: nn.Module
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The moments, and what some of timm's optimizers count as plain numbers."""
+    """The moments where they lie, and what some of timm's optimizers count as plain numbers."""
     tensors, numbers = {}, {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
-                tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
+                tensors[f"{name}/{key}"] = value.detach()
             elif value is None or isinstance(value, int | float):
                 numbers[f"{name}/{key}"] = value
             else:
@@ -228,18 +256,20 @@ def _optimizer_state(
     return tensors, numbers
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n")
+def as_json(data: Mapping[str, Any]) -> str:
+    """The text of a JSON file."""
+    return json.dumps(data, indent=2) + "\n"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when a file's contents, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

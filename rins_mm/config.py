@@ -81,6 +81,8 @@ class TrainConfig:
     """Steps between checkpoints; the last step always writes one."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay; at least 1."""
+    checkpoint_async: bool = True
+    """Write checkpoints while training goes on, from a copy in memory; the last one is waited for."""
     eval_every: int = 0
     """Steps between evaluations; the last step always evaluates; 0: only then."""
     log_every: int = 10

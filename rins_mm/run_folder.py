@@ -25,7 +25,7 @@ from rins_mm.determinism import describe_determinism
 from rins_mm.recorded_config import read_config, write_config
 
 MAY_CHANGE = {
-    "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "eval_every", "log_every",
+    "run_dir", "max_steps", "checkpoint_every", "keep_checkpoints", "checkpoint_async", "eval_every", "log_every",
     "num_threads", "deterministic", "timeout_seconds", "tensorboard", "evaluation.tasks", "evaluation.text_signatures",
     "evaluation.data", "data.num_workers", "data.prefetch_batches", "data.max_bad_fraction",
     "data.watchdog_seconds", "guard.max_in_a_row", "guard.spike_sigmas", "guard.spike_window",
@@ -48,7 +48,9 @@ def refuse_existing_run(config: TrainConfig) -> None:
         )
 
 
-def resume_run(config: TrainConfig, facts: Mapping[str, Any]) -> Checkpoint | None:
+def resume_run(
+    config: TrainConfig, facts: Mapping[str, Any], *, skip_damaged: bool = False
+) -> Checkpoint | None:
     """The newest checkpoint of the run that `config` continues; None where it has not got that far."""
     run_dir = Path(config.run_dir)
     if not (run_dir / "config.json").exists():
@@ -68,7 +70,7 @@ def resume_run(config: TrainConfig, facts: Mapping[str, Any]) -> Checkpoint | No
             f"{run_dir} is a run with other settings: {'; '.join(differing)}; resume it as it was recorded "
             f"(python -m rins_mm.train {run_dir} --resume) or choose another --run-dir"
         )
-    checkpoint = newest_checkpoint(run_dir)
+    checkpoint = newest_checkpoint(run_dir, skip_damaged=skip_damaged)
     if checkpoint is None:
         return None
     for name, value in facts.items():

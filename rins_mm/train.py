@@ -26,6 +26,7 @@ from eval.suite import run_suite
 from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
 from rins_mm.checkpoint import Checkpoint
+from rins_mm.checkpoint_writer import tidy
 from rins_mm.config import TrainConfig, build_tokenizer
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
@@ -47,6 +48,8 @@ class TrainCommand:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     resume: bool = False
     """Continue the run in --run-dir from its newest checkpoint; begin it where there is none."""
+    skip_damaged: bool = False
+    """With --resume: pass over checkpoints that are damaged, and continue from the newest whole one."""
     dry_run: bool = False
     """Print what the recipe costs, and stop."""
     device: Literal["h100", "h200", "a100", "l40s", "rtx4090"] = "h100"
@@ -110,13 +113,18 @@ def main(argv: list[str]) -> None:
     )
     check_world_size(model, world_size)
     facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
-    checkpoint = resume_run(config, facts) if command.resume else None
-    if not command.resume:
+    checkpoint = None
+    if command.resume:
+        checkpoint = resume_run(config, facts, skip_damaged=command.skip_damaged)
+    else:
         refuse_existing_run(config)
     with process_group(config.timeout_seconds) as ranks:
         agreed = [*facts.values(), f"step {checkpoint.step if checkpoint else 0}"]
         # Also: every rank has looked at the folder before the first one writes into it.
         require_same("the data, the tokenizer and the checkpoint", agreed, ranks)
+        if command.resume and ranks.is_first:
+            for line in tidy(Path(config.run_dir), checkpoint):
+                print(line, file=sys.stderr)
         is_evaluated = not config.evaluation.tasks or has_evaluation(
             Path(config.run_dir) / "metrics.jsonl", config.max_steps
         )
@@ -178,6 +186,7 @@ def train(
         )
         if checkpoint:
             trainer.restore(checkpoint)
+        trainer.writer.check_room(**trainer.saved_parts())
         run_log.say(opening_line(config, dataset, ranks, first_step))
         batches = train_batches(
             config.data,

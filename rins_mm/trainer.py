@@ -18,7 +18,8 @@ from data_pipelines.hashing import stable_hash
 from eval.ranks import Interrupted, Ranks
 from rins_mm.augment import augment
 from rins_mm.bad_steps import describe_bad_step, leave_out
-from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer, save_checkpoint
+from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer
+from rins_mm.checkpoint_writer import CheckpointWriter
 from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
@@ -76,6 +77,12 @@ class Trainer:
         self.guard = StepGuard(config.guard)
         self.running_statistics = running_statistics(self.model)
         self.timer = StepTimer()
+        self.writer = CheckpointWriter(
+            Path(config.run_dir),
+            keep=config.keep_checkpoints,
+            asynchronous=config.checkpoint_async,
+        )
+        self.stall_seconds = 0.0
         self.first_step = 0
         self.saved_step = 0
 
@@ -139,6 +146,7 @@ class Trainer:
         """Save what is not saved yet; False, as the answer of a run that was stopped."""
         if done > self.saved_step:
             self.save(done)
+        self.writer.finish()
         # Nobody leaves before the first rank has saved: torchrun would end it when others are gone.
         self.ranks.largest(0)
         reason = self.stop.reason or "a signal to another rank"
@@ -253,9 +261,11 @@ class Trainer:
                 "samples_seen": done * self.config.batch_size,
                 "samples_per_second": steps * self.config.batch_size / elapsed,
                 "data_wait_fraction": waited / elapsed,
+                "checkpoint_stall_seconds": self.stall_seconds,
                 "time": time.time(),
             }
         )
+        self.stall_seconds = 0.0
 
     def report_bad_samples(self, done: int) -> None:
         """Say, on the first rank, how many samples of this launch were left out, by shard and cause."""
@@ -271,19 +281,25 @@ class Trainer:
         """The model to be evaluated: the averaged weights where an average is kept."""
         return self.model if self.average is None else cast(SigLIP, self.average.module)
 
+    def saved_parts(self) -> dict[str, Any]:
+        """What a checkpoint holds tensors of."""
+        average = None if self.average is None else self.average.module
+        return {"model": self.model, "average": average, "optimizer": self.optimizer}
+
     def save(self, done: int) -> None:
-        """Write a checkpoint, on the first rank: all ranks hold the same weights."""
+        """Begin a checkpoint, on the first rank: all ranks hold the same weights. The last is waited for."""
         self.saved_step = done
-        if self.ranks.is_first:
-            save_checkpoint(
-                Path(self.config.run_dir),
-                step=done,
-                model=self.model,
-                average=None if self.average is None else self.average.module,
-                optimizer=self.optimizer,
-                state={**self.facts, "step": done, **self.guard.state()},
-                keep=self.config.keep_checkpoints,
-            )
+        if not self.ranks.is_first:
+            return
+        stall = self.writer.begin(
+            done,
+            **self.saved_parts(),
+            state={**self.facts, "step": done, **self.guard.state()},
+        )
+        self.stall_seconds += stall
+        self.run_log.say(f"step {done:>6}  checkpoint: training stood still for {stall:.3f} s")
+        if done == self.config.max_steps:
+            self.writer.finish()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after the checkpoint's last step."""

@@ -12,18 +12,19 @@ from torch import nn
 from data_pipelines.errors import FULL, UserError
 from rins_mm.checkpoint import (
     MANIFEST,
+    checkpoint_folder,
     complete_steps,
     load_weights,
     newest_checkpoint,
     open_checkpoint,
     read_tensors,
     restore_optimizer,
-    save_checkpoint,
     save_tensors,
     verify_manifest,
     weights,
     write_manifest,
 )
+from rins_mm.checkpoint_writer import CheckpointWriter
 from rins_mm.distributed import GradientBuffer
 from rins_mm.optim import OptimizerConfig, build_optimizer, set_learning_rate
 
@@ -57,15 +58,10 @@ class Trained:
         return self
 
     def save(self, run_dir, step, *, keep=2, average=None, **state):
-        return save_checkpoint(
-            run_dir,
-            step=step,
-            model=self.model,
-            average=average,
-            optimizer=self.optimizer,
-            state={"seed": 0, **state},
-            keep=keep,
-        )
+        writer = CheckpointWriter(run_dir, keep=keep, asynchronous=False)
+        parts = {"model": self.model, "average": average, "optimizer": self.optimizer}
+        writer.begin(step, **parts, state={"seed": 0, **state})
+        return checkpoint_folder(run_dir, step)
 
     def restore(self, checkpoint):
         load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
@@ -160,8 +156,9 @@ def test_a_manifest_cannot_point_outside_of_its_folder(tmp_path):
     (folder / "a.txt").write_text("a")
     write_manifest(folder, {})
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"] = {"../../a.txt": manifest["files"]["a.txt"]}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    # As of version 1, which has no hash of the manifest itself.
+    files = {"../../a.txt": manifest["files"]["a.txt"]}
+    (folder / MANIFEST).write_text(json.dumps({"format_version": 1, "files": files}))
     # The name is looked up in the folder itself.
     verify_manifest(folder)
 
