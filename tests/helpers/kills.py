@@ -27,7 +27,7 @@ REACH = 15
 TRIES = 6
 """Launches for one kill: on a busy machine a phase may be over before the signal arrives."""
 
-TIMING = {"time", "samples_per_second", "data_wait_fraction"}
+TIMING = {"checkpoint_stall_seconds", "time", "samples_per_second", "data_wait_fraction"}
 
 HEADER = "ranks  no  launched by seconds  phase hit   killed at  resumed from  repeated  identical"
 

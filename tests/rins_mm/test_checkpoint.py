@@ -3,30 +3,25 @@ import os
 import resource
 import shutil
 import stat
-import warnings
 
 import pytest
 import torch
-from torch import nn
+from disk_faults import in_a_child
+from small_run import SmallRun
 
 from data_pipelines.errors import FULL, UserError
 from rins_mm.checkpoint import (
     MANIFEST,
-    checkpoint_folder,
     complete_steps,
     load_weights,
     newest_checkpoint,
     open_checkpoint,
     read_tensors,
-    restore_optimizer,
     save_tensors,
     verify_manifest,
     weights,
     write_manifest,
 )
-from rins_mm.checkpoint_writer import CheckpointWriter
-from rins_mm.distributed import GradientBuffer
-from rins_mm.optim import OptimizerConfig, build_optimizer, set_learning_rate
 
 FILES = [
     "average.safetensors",
@@ -37,44 +32,12 @@ FILES = [
 ]
 
 
-class Trained:
-    """A small model with its optimizer, trained on numbers that depend on the step alone."""
-
-    def __init__(self, name="adamw"):
-        torch.manual_seed(0)
-        self.model = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 20), nn.LayerNorm(20)
-        )
-        self.optimizer = build_optimizer(OptimizerConfig(name=name), self.model)
-        self.gradients = GradientBuffer(self.model.parameters())
-
-    def train(self, steps):
-        for step in steps:
-            x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
-            self.gradients.zero()
-            (self.model(x) - 1.0).square().mean().backward()
-            set_learning_rate(self.optimizer, 1e-3 * (step + 1))
-            self.optimizer.step()
-        return self
-
-    def save(self, run_dir, step, *, keep=2, average=None, **state):
-        writer = CheckpointWriter(run_dir, keep=keep, asynchronous=False)
-        parts = {"model": self.model, "average": average, "optimizer": self.optimizer}
-        writer.begin(step, **parts, state={"seed": 0, **state})
-        return checkpoint_folder(run_dir, step)
-
-    def restore(self, checkpoint):
-        load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
-        restore_optimizer(self.optimizer, self.model, checkpoint)
-        return self
-
-
 # Of different kinds of state: counts as tensors and as plain numbers, factored and bf16 moments.
 @pytest.mark.parametrize("name", ["adamw", "adafactorbv", "muon", "lion", "adabelief", "nadamw"])
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path, name):
-    unbroken = Trained(name).train(range(3))
+    unbroken = SmallRun(name).train(range(3))
     unbroken.save(tmp_path, 3)
-    resumed = Trained(name).restore(newest_checkpoint(tmp_path))
+    resumed = SmallRun(name).restore(newest_checkpoint(tmp_path))
     for run in (unbroken, resumed):
         run.train(range(3, 6))
     expected = unbroken.model.state_dict()
@@ -93,7 +56,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, name):
 
 
 def test_state_and_weights_come_back_as_they_were(tmp_path):
-    trained, average = Trained().train(range(2)), Trained()
+    trained, average = SmallRun().train(range(2)), SmallRun()
     state = {"data": "abc", "skipped_in_a_row": 3, "loss": 0.1 + 0.2}
     folder = trained.save(tmp_path, 30, average=average.model, **state)
     assert folder == tmp_path / "checkpoints" / "step-00000030"
@@ -109,7 +72,7 @@ def test_state_and_weights_come_back_as_they_were(tmp_path):
 
 
 def test_without_an_average_the_weights_stand_in_for_it(tmp_path):
-    Trained().save(tmp_path, 1)
+    SmallRun().save(tmp_path, 1)
     checkpoint = newest_checkpoint(tmp_path)
     one, two = checkpoint.model_weights(), checkpoint.model_weights(averaged=True)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -117,7 +80,7 @@ def test_without_an_average_the_weights_stand_in_for_it(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_byte_is_noticed_in_any_file(tmp_path, name):
-    folder = Trained().train(range(1)).save(tmp_path, 1, average=Trained().model)
+    folder = SmallRun().train(range(1)).save(tmp_path, 1, average=SmallRun().model)
     path = folder / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -128,7 +91,7 @@ def test_a_flipped_byte_is_noticed_in_any_file(tmp_path, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_shortened_file_is_noticed(tmp_path, name):
-    folder = Trained().train(range(1)).save(tmp_path, 1, average=Trained().model)
+    folder = SmallRun().train(range(1)).save(tmp_path, 1, average=SmallRun().model)
     path = folder / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{name} is damaged"):
@@ -144,7 +107,7 @@ def test_a_missing_or_shortened_file_is_noticed(tmp_path, name):
              '{"format_version": 1, "files": {}}']
 )  # fmt: skip
 def test_a_manifest_that_says_something_else_is_refused_in_a_line(tmp_path, text):
-    folder = Trained().save(tmp_path, 1)
+    folder = SmallRun().save(tmp_path, 1)
     (folder / MANIFEST).write_text(text)
     with pytest.raises(UserError, match="step-00000001"):
         open_checkpoint(folder)
@@ -164,7 +127,7 @@ def test_a_manifest_cannot_point_outside_of_its_folder(tmp_path):
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    trained = Trained()
+    trained = SmallRun()
     assert newest_checkpoint(tmp_path) is None
     for step in (1, 2, 10, 30):
         trained.save(tmp_path, step, keep=2)
@@ -175,7 +138,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 
 
 def test_steps_are_ordered_as_numbers_also_beyond_eight_digits(tmp_path):
-    trained = Trained()
+    trained = SmallRun()
     for step in (99_999_999, 100_000_000):
         trained.save(tmp_path, step)
     assert complete_steps(tmp_path) == [99_999_999, 100_000_000]
@@ -183,7 +146,7 @@ def test_steps_are_ordered_as_numbers_also_beyond_eight_digits(tmp_path):
 
 
 def test_folders_that_were_not_written_to_their_end_are_ignored(tmp_path):
-    trained = Trained()
+    trained = SmallRun()
     folder = trained.save(tmp_path, 1)
     for name in ("step-00000002.partial", "step-00000003.removed", "step-4"):
         shutil.copytree(folder, folder.with_name(name))
@@ -196,8 +159,8 @@ def test_folders_that_were_not_written_to_their_end_are_ignored(tmp_path):
 
 
 def test_a_checkpoint_that_is_there_already_is_replaced_whole(tmp_path):
-    Trained().save(tmp_path, 1, note="old")
-    changed = Trained().train(range(1))
+    SmallRun().save(tmp_path, 1, note="old")
+    changed = SmallRun().train(range(1))
     changed.save(tmp_path, 1, note="new")
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint.state["note"] == "new"
@@ -209,7 +172,7 @@ def test_a_checkpoint_that_is_there_already_is_replaced_whole(tmp_path):
 def test_a_run_that_is_killed_while_it_removes_leaves_no_half_checkpoint_by_its_name(
     tmp_path, monkeypatch, moment
 ):
-    trained = Trained()
+    trained = SmallRun()
     trained.save(tmp_path, 1)
     real = shutil.rmtree
 
@@ -230,20 +193,16 @@ def test_a_run_that_is_killed_while_it_removes_leaves_no_half_checkpoint_by_its_
 
 def in_a_child_with_a_limit_on_the_size_of_files(function, limit):
     """What `function` returns (a number from 0 to 255) in a forked child that cannot write larger files."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            os._exit(function())
-        except BaseException:
-            os._exit(255)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        return function()
+
+    return in_a_child(limited)
 
 
 def test_a_full_disk_is_an_oserror_with_its_number_and_leaves_nothing_behind(tmp_path):
-    trained = Trained().train(range(1))
+    trained = SmallRun().train(range(1))
     trained.save(tmp_path, 1)
 
     def save():
@@ -268,7 +227,7 @@ def test_the_error_of_a_full_disk_names_the_file(tmp_path):
 def test_checkpoints_can_be_read_by_those_whom_the_umask_lets(tmp_path):
     before = os.umask(0o022)
     try:
-        folder = Trained().save(tmp_path, 1)
+        folder = SmallRun().save(tmp_path, 1)
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
@@ -284,7 +243,7 @@ def test_what_is_no_safetensors_file_is_refused_by_its_path(tmp_path):
 
 
 def test_weights_of_another_model_are_refused_with_what_differs(tmp_path):
-    model = Trained().model
+    model = SmallRun().model
     good = weights(model)
     missing = {name: value for name, value in good.items() if name != "2.bias"}
     with pytest.raises(UserError, match=r"1 of its 6 tensors are missing \(2.bias\)"):
