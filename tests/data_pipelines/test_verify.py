@@ -1,4 +1,5 @@
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError
 from data_pipelines.index import main as index
+from data_pipelines.index import read_or_build_index
 from data_pipelines.sources import resolve_shards
 from data_pipelines.verify import main, verify
 
@@ -94,3 +96,46 @@ def test_the_command_ends_with_exit_code_2_when_something_differs(shards):
     assert done.returncode == 2
     assert done.stderr.startswith("error: 1 of 3 shards")
     assert "0.tar" in done.stdout
+
+
+def flip(path: Path, bit: int) -> None:
+    """Turn one bit of the file, or turn it back; size and time stay."""
+    times = os.stat(path)
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_one_flipped_bit_anywhere_in_a_shard_is_found_and_the_shard_is_named(shards):
+    draw = random.Random(0)
+    for number in range(100):
+        shard = shards[number % 3]
+        bit = draw.randrange(8 * shard.stat().st_size)
+        flip(shard, bit)
+        bad = [verdict for verdict in verify(shards) if verdict.outcome != "same"]
+        assert [(verdict.shard, verdict.outcome) for verdict in bad] == [(shard, "differs")], bit
+        flip(shard, bit)
+    assert outcomes(shards) == ["same"] * 3
+
+
+def read_from(index):
+    """All that a run reads from an index."""
+    arrays = (index.key_bytes, index.key_ends, index.offsets, index.sizes)
+    return [array.tobytes() for array in arrays], index.part_types, index.sha256, index.skipped
+
+
+def test_no_flipped_bit_in_an_index_reaches_a_run(shards):
+    draw, num_renewed = random.Random(0), 0
+    good = [read_from(read_or_build_index(shard)) for shard in shards]
+    for number in range(100):
+        shard = shards[number % 3]
+        path = shard.with_name(f"{shard.name}.index.npz")
+        whole = path.read_bytes()
+        flip(path, draw.randrange(8 * len(whole)))
+        flipped = path.read_bytes()
+        # Made anew; or the bit was in what nobody reads, such as the date of an entry of the archive.
+        assert read_from(read_or_build_index(shard)) == good[number % 3]
+        num_renewed += path.read_bytes() != flipped
+        path.write_bytes(whole)
+    assert num_renewed > 50
