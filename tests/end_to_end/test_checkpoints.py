@@ -1,6 +1,8 @@
 """A run goes on from what it saved: of an earlier format, beside damaged ones, after killed saves."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -75,6 +77,43 @@ def test_a_run_with_a_damaged_checkpoint_and_leftovers_goes_on_when_told_to(tmp_
         "step-00000006.damaged",
     ]
     assert len((newest / "model.safetensors").read_bytes()) == len(good)
+
+
+def train_with_little_room(argv: list[str]) -> None:
+    """Train where 5 MB are free."""
+    usage = shutil.disk_usage("/")
+    shutil.disk_usage = lambda folder: usage._replace(free=5_000_000)
+    train.main(argv)
+
+
+def test_too_little_room_is_said_by_every_rank_before_the_first_step(tmp_path: Path) -> None:
+    argv = [TOY, "--run-dir", str(tmp_path / "run"), "--max-steps", "2"]
+    for outcome in run(train_with_little_room, argv, tmp_path / "logs", world_size=2):
+        assert outcome.code == 2, outcome.output
+        (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
+        assert "5 MB free" in line and "MB, and the disk of" in line and "free some space" in line
+        assert "loss" not in outcome.output
+
+
+def train_on_a_failing_disk(argv: list[str]) -> None:
+    """Train where folders can no longer be renamed."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    os.rename = fail
+    train.main(argv)
+
+
+def test_a_save_that_fails_beside_the_training_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    argv = [TOY, "--run-dir", str(tmp_path / "run"), "--max-steps", "9", "--checkpoint-every", "4"]
+    (outcome,) = run(train_on_a_failing_disk, argv, tmp_path / "logs")
+    assert outcome.code == 2 and "Traceback" not in outcome.output, outcome.output
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
+    assert "the checkpoint of step 4 could not be written" in line and "--resume" in line
+    # Training went on until the next save was due.
+    assert "step      8" in outcome.output and "step      9" not in outcome.output
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
 def test_saves_beside_the_training_and_saves_that_it_waits_for_are_the_same(tmp_path: Path) -> None:
