@@ -39,6 +39,7 @@ from rins_mm.run_log import RunLog, has_evaluation
 from rins_mm.stopping import EXIT_CODE, StopRequest
 from rins_mm.trainer import Trainer
 from rins_mm.validation import validate
+from rins_mm.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,10 @@ def main(argv: list[str]) -> None:
         checkpoint = resume_run(config, facts, skip_damaged=command.skip_damaged)
     else:
         refuse_existing_run(config)
-    with process_group(config.timeout_seconds) as ranks:
+    with (
+        process_group(config.timeout_seconds) as ranks,
+        Watch(ranks, config.timeout_seconds) as watch,
+    ):
         agreed = [*facts.values(), f"step {checkpoint.step if checkpoint else 0}"]
         # Also: every rank has looked at the folder before the first one writes into it.
         require_same("the data, the tokenizer and the checkpoint", agreed, ranks)
@@ -136,7 +140,9 @@ def main(argv: list[str]) -> None:
         with stop.listening():
             if ranks.is_first:
                 begin_run(config, tokenizer, argv, ranks)
-            is_finished = train(config, dataset, tokenizer, model, checkpoint, ranks, facts, stop)
+            is_finished = train(
+                config, dataset, tokenizer, model, checkpoint, ranks, watch, facts, stop
+            )
     if not is_finished:
         sys.exit(EXIT_CODE)
 
@@ -148,6 +154,7 @@ def train(
     model: SigLIP,
     checkpoint: Checkpoint | None,
     ranks: Ranks,
+    watch: Watch,
     facts: Mapping[str, str],
     stop: StopRequest,
 ) -> bool:
@@ -168,6 +175,7 @@ def train(
             ranks=ranks,
             device=local_device(),
             run_log=run_log,
+            watch=watch,
             evaluate=partial(
                 evaluate,
                 config=config,

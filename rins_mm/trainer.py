@@ -32,6 +32,7 @@ from rins_mm.run_log import RunLog, StepTimer, has_evaluation
 from rins_mm.sample_digest import digest_of, hashes_of
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.stopping import StopAsked, StopRequest
+from rins_mm.watch import Watch
 
 STOP, NO_BATCH, LOSS = 0, 1, 2
 """Places of what travels with the gradients: who is asked to stop, who has no batch, each one's loss."""
@@ -48,6 +49,7 @@ class Trainer:
         ranks: Ranks,
         device: torch.device,
         run_log: RunLog,
+        watch: Watch,
         evaluate: Callable[[SigLIP, int], Mapping[str, float]],
         facts: Mapping[str, Any],
         bad_samples: BadSampleCounts,
@@ -58,6 +60,7 @@ class Trainer:
         self.ranks = ranks
         self.device = device
         self.run_log = run_log
+        self.watch = watch
         self.evaluate = evaluate
         self.facts = facts
         self.bad_samples = bad_samples
@@ -95,7 +98,9 @@ class Trainer:
         if self.lacks_evaluation() and not self.measure(self.first_step):
             return self.leave(self.first_step)
         for step in range(self.first_step, config.max_steps):
+            self.watch.mark("waiting for data", step=step + 1)
             batch = self.next_batch(batches)
+            self.watch.mark("computing", keys=batch.sample_keys if batch else ())
             metrics = self.train_step(step, batch)
             if batch is None or metrics is None:
                 return self.leave(step)
@@ -106,8 +111,10 @@ class Trainer:
             evaluates = due(done, config.eval_every, config.max_steps)
             saves = due(done, config.checkpoint_every, config.max_steps)
             if evaluates or saves:
+                self.watch.mark("exchanging counts of bad samples")
                 self.report_bad_samples(done)
             if saves:
+                self.watch.mark("saving")
                 self.save(done)
             if evaluates and not self.measure(done):
                 return self.leave(done)
@@ -127,6 +134,7 @@ class Trainer:
 
     def measure(self, done: int) -> bool:
         """Evaluate what the first `done` steps gave; False when the ranks are asked to stop meanwhile."""
+        self.watch.mark("evaluating")
         try:
             metrics = self.evaluate(self.best_model(), done)
         except Interrupted:
@@ -144,6 +152,7 @@ class Trainer:
 
     def leave(self, done: int) -> bool:
         """Save what is not saved yet; False, as the answer of a run that was stopped."""
+        self.watch.mark("saving")
         if done > self.saved_step:
             self.save(done)
         self.writer.finish()
@@ -180,6 +189,7 @@ class Trainer:
             image_features, text_features = model(
                 images, batch.tokens, batch.offsets, image_calls, text_calls
             )
+        self.watch.mark("exchanging features")
         loss = LOSSES[config.loss.kind](
             image_features,
             text_features,
@@ -190,11 +200,13 @@ class Trainer:
             valid=batch.valid,
             group=self.group,
         )
+        self.watch.mark("computing gradients")
         loss.backward()
         own_gradient_norm = self.gradients.flat.norm()
         self.gradients.votes[STOP] = bool(self.stop)
         self.gradients.votes[NO_BATCH] = not has_batch
         self.gradients.votes[LOSS] = loss.detach()
+        self.watch.mark("exchanging gradients")
         self.gradients.sum_over_ranks(self.group)
         if self.gradients.votes[NO_BATCH]:
             return None
