@@ -28,11 +28,29 @@ def process_group(timeout_seconds: float) -> Iterator[Ranks]:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if backend == "nccl":
         torch.cuda.set_device(_own_gpu())
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_seconds))
+    _join(backend, datetime.timedelta(seconds=timeout_seconds))
     try:
         yield Ranks(rank=dist.get_rank(), world_size=dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str, timeout: datetime.timedelta) -> None:
+    store, rank, world_size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    # On one machine torchrun keeps its store when it starts the ranks anew: a rank must not find there
+    # the addresses of those who have died. (Over several machines the counts of restarts may differ.)
+    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    try:
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=timeout
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"rank {rank} of {world_size} could not join the others within {timeout.total_seconds():g} s "
+            f"({str(error).splitlines()[0]}); see whether all ranks were started, and reach each other"
+        ) from error
 
 
 def local_device() -> torch.device:

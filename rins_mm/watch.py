@@ -55,15 +55,20 @@ def is_good_end(error: BaseException | None) -> bool:
     return error is None or asked or isinstance(error, KeyboardInterrupt)
 
 
+def in_one_line(frame: traceback.FrameSummary) -> str:
+    """A place in the code, as faulthandler writes it."""
+    return f'  File "{frame.filename}", line {frame.lineno} in {frame.name}\n'
+
+
 def has_ended(heartbeat: Heartbeat, rank: int) -> str:
     """What is said of a rank whose process is no more."""
-    return f"rank {rank} has ended [{heartbeat.peers[rank].doing}]"
+    return f"rank {rank} has ended [last heard: {heartbeat.peers[rank].doing}]"
 
 
 def is_silent(heartbeat: Heartbeat, rank: int) -> str:
     """What is said of a rank that may be there, but tells nothing."""
     peer = heartbeat.peers[rank]
-    return f"rank {rank} has not been heard of for {peer.quiet:.1f} s [{peer.doing}]"
+    return f"rank {rank} has not been heard of for {peer.quiet:.1f} s [last heard: {peer.doing}]"
 
 
 def store_is_gone(heartbeat: Heartbeat) -> str | None:
@@ -79,7 +84,8 @@ def store_does_not_answer(heartbeat: Heartbeat, seconds: float) -> str:
     """What is said when a request to the store just waits."""
     if heartbeat.ranks.is_first:
         return f"the store of the ranks has not answered for {seconds:.1f} s"
-    return f"rank 0 has not been heard of for {seconds:.1f} s [{heartbeat.peers[0].doing}]"
+    heard = heartbeat.peers[0].doing
+    return f"rank 0 has not been heard of for {seconds:.1f} s [last heard: {heard}]"
 
 
 def slowest(heartbeat: Heartbeat, timeout_seconds: float) -> str:
@@ -177,7 +183,10 @@ class Watch:
         lines = [f"error: {cause}; seen by rank {self.ranks.rank} [{doing}]"]
         if trace is not None:
             # The stack of the main thread has been unwound up to here.
-            lines += ["It was waiting here:", *traceback.format_tb(trace)]
+            frames = reversed(traceback.extract_tb(trace))
+            lines += [
+                f"It waited here (most recent call first):\n{''.join(map(in_one_line, frames))}"
+            ]
         print("\n".join(lines), file=sys.stderr, flush=True)
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         sys.stdout.flush()
