@@ -15,12 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 import tyro
 
-from data_pipelines.bad_samples import BadSampleCounts
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import open_training_data, train_batches
 from data_pipelines.progress import with_progress
@@ -28,10 +26,10 @@ from eval.ranks import Ranks
 from rins_mm.config import TrainConfig, build_tokenizer
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device
+from rins_mm.learner import Learner
 from rins_mm.models.siglip import build_model
 from rins_mm.recipes import load_config
-from rins_mm.run_log import RunLog
-from rins_mm.trainer import Trainer
+from rins_mm.watch import Watch
 
 WARM_UP_STEPS = 2
 """Steps of each process that do not count: allocators fill, kernels are chosen."""
@@ -109,8 +107,8 @@ def take_turns(config: TrainConfig, steps: int, connection: Connection) -> None:
     if config.deterministic:
         make_deterministic()
     with tempfile.TemporaryDirectory() as folder:
-        trainer, batch = build(replace(config, run_dir=folder))
-        clock = time.perf_counter if trainer.device.type == "cuda" else time.process_time
+        learner, batch = build(replace(config, run_dir=folder))
+        clock = time.perf_counter if learner.device.type == "cuda" else time.process_time
         done = 0
 
         def advance(count: int) -> float:
@@ -119,9 +117,9 @@ def take_turns(config: TrainConfig, steps: int, connection: Connection) -> None:
             begin = clock()
             for _ in range(count):
                 # The step's number draws the depth: both processes run the same ones.
-                trainer.train_step(done % config.max_steps, batch)
+                learner.train_step(done % config.max_steps, batch)
                 done += 1
-            if trainer.device.type == "cuda":
+            if learner.device.type == "cuda":
                 torch.cuda.synchronize()
             return clock() - begin
 
@@ -135,7 +133,7 @@ def take_turns(config: TrainConfig, steps: int, connection: Connection) -> None:
 
 
 def build(config: TrainConfig):
-    """A trainer of the recipe's model, and the recipe's first batch on its device."""
+    """A learner of the recipe's model, and the recipe's first batch on its device."""
     tokenizer = build_tokenizer(config)
     dataset = open_training_data(config.data)
     model = build_model(
@@ -147,22 +145,18 @@ def build(config: TrainConfig):
         initial_scale=config.loss.initial_scale,
         initial_bias=config.loss.initial_bias,
     )
-    ranks, bad_samples = Ranks(), BadSampleCounts()
-    log = RunLog(
-        Path(config.run_dir), ranks, max_steps=config.max_steps, first_step=0, tensorboard=False
+    ranks = Ranks()
+    learner = Learner(
+        config, model, ranks=ranks, device=local_device(), watch=Watch(ranks, 600.0), say=print
     )
-    trainer = Trainer(
-        config, model, ranks=ranks, device=local_device(), run_log=log,
-        evaluate=lambda model, step: {}, facts={}, bad_samples=bad_samples,
-    )  # fmt: skip
     batches = train_batches(
         config.data, dataset, tokenizer, image_size=config.image.image_size,
         batch_size=config.batch_size, seed=config.seed, start_step=0, num_steps=1, rank=0,
-        world_size=1, bad_samples=bad_samples,
+        world_size=1,
     )  # fmt: skip
-    batch = next(batches).to(trainer.device)
+    batch = next(batches).to(learner.device)
     batches.close()
-    return trainer, batch
+    return learner, batch
 
 
 def describe_device() -> str:

@@ -42,7 +42,6 @@ def leave_out(
 
 def describe_bad_step(
     batch: ImageTextBatch,
-    *,
     model: nn.Module,
     images: Tensor,
     image_features: Tensor,
@@ -118,6 +117,8 @@ def _non_finite(values: Tensor) -> int:
 
 def _plain(value: Any) -> Any:
     """JSON knows no number that is none: they become the words nan, inf and -inf."""
+    if isinstance(value, Tensor):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

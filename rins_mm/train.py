@@ -31,6 +31,7 @@ from rins_mm.config import TrainConfig, build_tokenizer
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
+from rins_mm.learner import Learner
 from rins_mm.models.recursion import reachable_signatures
 from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.recipes import load_config, recipe_names
@@ -129,10 +130,7 @@ def main(argv: list[str]) -> None:
         if command.resume and ranks.is_first:
             for line in tidy(Path(config.run_dir), checkpoint):
                 print(line, file=sys.stderr)
-        is_evaluated = not config.evaluation.tasks or has_evaluation(
-            Path(config.run_dir) / "metrics.jsonl", config.max_steps
-        )
-        if checkpoint and checkpoint.step == config.max_steps and is_evaluated:
+        if checkpoint and is_complete(config, checkpoint):
             if ranks.is_first:
                 print(f"{config.run_dir} has reached its last step, {checkpoint.step}, already")
             return
@@ -169,11 +167,16 @@ def train(
         tensorboard=config.tensorboard,
     )
     with closing(run_log):
+        learner = Learner(
+            config, model, ranks=ranks, device=local_device(), watch=watch, say=run_log.say
+        )
+        if checkpoint:
+            learner.restore(checkpoint)
         trainer = Trainer(
             config,
-            model,
+            learner,
+            first_step=first_step,
             ranks=ranks,
-            device=local_device(),
             run_log=run_log,
             watch=watch,
             evaluate=partial(
@@ -192,9 +195,7 @@ def train(
                 num_keys=1 + len(config.data.positives),
             ),
         )
-        if checkpoint:
-            trainer.restore(checkpoint)
-        trainer.writer.check_room(**trainer.saved_parts())
+        trainer.writer.check_room(**learner.saved_parts())
         run_log.say(opening_line(config, dataset, ranks, first_step))
         batches = train_batches(
             config.data,
@@ -214,6 +215,13 @@ def train(
         if is_finished:
             run_log.say(f"done: {config.max_steps} steps; the run is in {config.run_dir}")
         return is_finished
+
+
+def is_complete(config: TrainConfig, checkpoint: Checkpoint) -> bool:
+    """Whether nothing of the run is left to do after its newest checkpoint."""
+    metrics = Path(config.run_dir) / "metrics.jsonl"
+    is_evaluated = not config.evaluation.tasks or has_evaluation(metrics, config.max_steps)
+    return checkpoint.step == config.max_steps and is_evaluated
 
 
 def check_world_size(model: SigLIP, world_size: int) -> None:

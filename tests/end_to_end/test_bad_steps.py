@@ -13,19 +13,19 @@ import torch
 from launching import TOY, run, run_well
 
 from rins_mm import train
+from rins_mm.learner import Learner
 from rins_mm.losses import LOSSES
 from rins_mm.run_log import read_rows
-from rins_mm.trainer import Trainer
 
 AVERAGED = ["--ema-decay", "0.9"]
 
 
-def fingerprint(trainer: Trainer) -> str:
+def fingerprint(learner: Learner) -> str:
     """A hash of all that a step changes: weights, their average, moments and counts."""
     found = hashlib.sha256()
-    modules = [trainer.model, trainer.average] if trainer.average else [trainer.model]
+    modules = [learner.model, learner.average] if learner.average else [learner.model]
     tensors = [tensor for module in modules for tensor in module.state_dict().values()]
-    for state in trainer.optimizer.state.values():
+    for state in learner.optimizer.state.values():
         tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
     for tensor in tensors:
         found.update(tensor.detach().numpy().tobytes())
@@ -57,25 +57,25 @@ def train_with_faults(argv: list[str]) -> None:
     """
     faults = [parse_fault(text) for text in argv[0].split("+")]
     struck: Callable[[str], bool]
-    original_step, original_loss = Trainer.train_step, LOSSES["sigmoid"]
+    original_step, original_loss = Learner.train_step, LOSSES["sigmoid"]
 
-    def train_step(trainer: Trainer, step: int, batch: object) -> dict:
+    def train_step(learner: Learner, step: int, batch: object, **others: bool) -> dict:
         nonlocal struck
-        rank = trainer.ranks.rank
+        rank = learner.ranks.rank
         kinds = {fault.kind for fault in faults if fault.strikes(step + 1, rank)}
         struck = kinds.__contains__
         if struck("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
-        hook = trainer.gradients.parameters[2].register_hook(
+        hook = learner.gradients.parameters[2].register_hook(
             lambda gradient: break_one_number(gradient) if struck("gradient") else gradient
         )
-        before = fingerprint(trainer)
+        before = fingerprint(learner)
         try:
-            return original_step(trainer, step, batch)
+            return original_step(learner, step, batch, **others)
         finally:
             hook.remove()
-            changed = fingerprint(trainer) != before
-            with (Path(trainer.config.run_dir) / f"changes-{rank}.txt").open("a") as file:
+            changed = fingerprint(learner) != before
+            with (Path(learner.config.run_dir) / f"changes-{rank}.txt").open("a") as file:
                 file.write(f"{step + 1} {'changed' if changed else 'same'}\n")
 
     def loss(*features: torch.Tensor, **others: object) -> torch.Tensor:
@@ -86,7 +86,7 @@ def train_with_faults(argv: list[str]) -> None:
             return value * 1000.0
         return value + float("nan") if struck("value") else value
 
-    Trainer.train_step, LOSSES["sigmoid"] = train_step, loss
+    Learner.train_step, LOSSES["sigmoid"] = train_step, loss
     train.main(argv[1:])
 
 

@@ -17,7 +17,7 @@ from launching import TOY, Launch, Outcome, run_well
 
 from data_pipelines import reader
 from data_pipelines.sources import resolve_shards
-from rins_mm import train, trainer
+from rins_mm import learner, train
 from rins_mm.checkpoint import newest_checkpoint
 from rins_mm.run_log import read_rows
 
@@ -34,21 +34,21 @@ def losses(run_dir: Path) -> list[float]:
 
 def slow_train(argv: list[str]) -> None:
     """Train with steps that leave time to do something to a rank before the run is over."""
-    original = trainer.Trainer.train_step
+    original = learner.Learner.train_step
 
-    def train_step(self: trainer.Trainer, step: int, batch: object) -> dict:
+    def train_step(self: learner.Learner, step: int, batch: object, **others: bool) -> dict:
         time.sleep(0.05)
         # As if each batch came from a shard that had not been open before.
         reader._open_shard.cache_clear()
-        return original(self, step, batch)
+        return original(self, step, batch, **others)
 
-    trainer.Trainer.train_step = train_step
+    learner.Learner.train_step = train_step
     train.main(argv)
 
 
 def in_step(number: int, rank: int, what: Callable[[], object], argv: list[str]) -> None:
     """Train, and do something on one rank when it computes the step `number` (counted from 1)."""
-    original = trainer.augment
+    original = learner.augment
     calls = iter(range(1, 10_000))
 
     def augment(*arguments: object) -> object:
@@ -56,7 +56,7 @@ def in_step(number: int, rank: int, what: Callable[[], object], argv: list[str])
             what()
         return original(*arguments)
 
-    trainer.augment = augment
+    learner.augment = augment
     train.main(argv)
 
 

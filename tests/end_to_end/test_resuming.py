@@ -12,7 +12,7 @@ from launching import TOY, run, run_well
 
 from data_pipelines.manifest import open_dataset
 from rins_mm import distributed, train
-from rins_mm.trainer import Trainer
+from rins_mm.learner import Learner
 
 STEPS = 30
 
@@ -20,16 +20,16 @@ STEPS = 30
 def train_and_keep_sample_keys(argv: list[str]) -> None:
     """Train, writing down this rank's samples of each step, and die before the step named second (from 0)."""
     folder, dies_at, *argv = argv
-    original = Trainer.train_step
+    original = Learner.train_step
 
-    def train_step(trainer: Trainer, step: int, batch) -> dict:
+    def train_step(learner: Learner, step: int, batch, **others) -> dict:
         if step == int(dies_at):
             os.kill(os.getpid(), signal.SIGKILL)
-        path = Path(folder) / f"{step}-{trainer.ranks.rank}.json"
+        path = Path(folder) / f"{step}-{learner.ranks.rank}.json"
         path.write_text(json.dumps(batch.sample_keys))
-        return original(trainer, step, batch)
+        return original(learner, step, batch, **others)
 
-    Trainer.train_step = train_step
+    Learner.train_step = train_step
     train.main(argv)
 
 

@@ -1,0 +1,189 @@
+"""A model, what updates it, and one step of training."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from data_pipelines.batch import ImageTextBatch
+from data_pipelines.hashing import stable_hash
+from eval.ranks import Ranks
+from rins_mm.augment import augment
+from rins_mm.bad_steps import describe_bad_step, leave_out
+from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer
+from rins_mm.config import TrainConfig
+from rins_mm.distributed import GradientBuffer
+from rins_mm.guard import StepGuard, running_statistics
+from rins_mm.losses import LOSSES
+from rins_mm.models.image_tower import set_fused_attention
+from rins_mm.models.recursion import draw_calls
+from rins_mm.models.siglip import SigLIP
+from rins_mm.optim import build_optimizer, set_learning_rate
+from rins_mm.schedules import learning_rate_factor
+from rins_mm.watch import Watch
+
+STOP, NO_BATCH, LOSS = 0, 1, 2
+"""Places of what travels with the gradients: who is asked to stop, who has no batch, each one's loss."""
+
+
+class Learner:
+    """All that training changes. Nothing in a step depends on what was drawn in earlier ones."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: SigLIP,
+        *,
+        ranks: Ranks,
+        device: torch.device,
+        watch: Watch,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.ranks = ranks
+        self.device = device
+        self.watch = watch
+        self.say = say
+        self.group = dist.group.WORLD if ranks.world_size > 1 else None
+        self.model = model.to(device)
+        slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
+        set_fused_attention(self.model, fused=not slow_fused_kernel)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+            if config.ema_decay
+            else None
+        )
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.gradients = GradientBuffer(self.model.parameters(), num_votes=3)
+        self.guard = StepGuard(config.guard)
+        self.running_statistics = running_statistics(self.model)
+
+    def train_step(
+        self,
+        step: int,
+        batch: ImageTextBatch,
+        *,
+        has_batch: bool = True,
+        asked_to_stop: bool = False,
+    ) -> dict[str, Any] | None:
+        """One update from this rank's share of a global batch; what to log of it.
+
+        A rank without a batch takes part with a blank one, so that no other waits for it in vain; then
+        nothing is updated on any rank, and the answer is None.
+        """
+        config, model = self.config, self.model
+        image_calls = draw_calls(config.image.recursion, tower="image", seed=config.seed, step=step)
+        text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
+        # Stochastic depth and patch dropout draw from torch's generator: tie it to the step.
+        torch.manual_seed(stable_hash("step", config.seed, step, self.ranks.rank))
+
+        model.train()
+        statistics = [buffer.clone() for buffer in self.running_statistics]
+        self.gradients.zero()
+        batch = batch.to(self.device)
+        images = augment(batch.images.float() / 255.0, batch.row_seeds, config.augmentation)
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
+        ):
+            image_features, text_features = model(
+                images, batch.tokens, batch.offsets, image_calls, text_calls
+            )
+        loss = self.loss(image_features, text_features, batch)
+        self.watch.mark("computing gradients")
+        loss.backward()
+        own_gradient_norm = self.gradients.flat.norm()
+        self.gradients.votes[STOP] = asked_to_stop
+        self.gradients.votes[NO_BATCH] = not has_batch
+        self.gradients.votes[LOSS] = loss.detach()
+        self.watch.mark("exchanging gradients")
+        self.gradients.sum_over_ranks(self.group)
+        if self.gradients.votes[NO_BATCH]:
+            return None
+        # All ranks hold the same loss, unless one has gone wrong: then the mean is not finite on any.
+        mean_loss = self.gradients.votes[LOSS] / self.ranks.world_size
+        gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
+        rate = self.learning_rate(step)
+        metrics = {
+            "loss": loss.detach(),
+            "learning_rate": rate,
+            "gradient_norm": gradient_norm,
+            "image_calls": "".join(image_calls),
+            "text_calls": "".join(text_calls),
+        }
+        # Both in one reading: each makes the host wait for the device.
+        cause = self.guard.judge(*torch.stack((mean_loss, gradient_norm)).tolist())
+        if cause is None:
+            self.update(rate)
+        else:
+            for buffer, before in zip(self.running_statistics, statistics, strict=True):
+                buffer.copy_(before)
+            facts = {"cause": cause, **metrics, "own_gradient_norm": own_gradient_norm}
+            facts |= describe_bad_step(batch, model, images, image_features, text_features)
+            rank = self.ranks.rank
+            leave_out(config, self.guard, facts, step=step + 1, rank=rank, say=self.say)
+        return {
+            **metrics,
+            "logit_scale": model.logit_scale.detach().exp(),
+            "logit_bias": model.logit_bias.detach(),
+            "skipped_steps": self.guard.skipped_steps,
+        }
+
+    def loss(
+        self,
+        image_features: Float[Tensor, "B E"],
+        text_features: Float[Tensor, "B E"],
+        batch: ImageTextBatch,
+    ) -> Float[Tensor, ""]:
+        """The loss of the global batch, equal on all ranks."""
+        self.watch.mark("exchanging features")
+        return LOSSES[self.config.loss.kind](
+            image_features,
+            text_features,
+            logit_scale=self.model.logit_scale,
+            logit_bias=self.model.logit_bias,
+            image_keys=batch.image_keys,
+            text_keys=batch.text_keys,
+            valid=batch.valid,
+            group=self.group,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step, taken at its middle: neither the first nor the last is wasted on zero."""
+        config = self.config
+        return config.optimizer.peak_learning_rate * learning_rate_factor(
+            config.schedule,
+            samples_seen=(step + 0.5) * config.batch_size,
+            total_samples=config.max_steps * config.batch_size,
+        )
+
+    def update(self, rate: float) -> None:
+        """Take the step that the gradients say."""
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def best_model(self) -> SigLIP:
+        """The model to be evaluated: the averaged weights where an average is kept."""
+        return self.model if self.average is None else cast(SigLIP, self.average.module)
+
+    def saved_parts(self) -> dict[str, Any]:
+        """What a checkpoint holds tensors of."""
+        average = None if self.average is None else self.average.module
+        return {"model": self.model, "average": average, "optimizer": self.optimizer}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after the checkpoint's last step."""
+        self.guard.restore(checkpoint.state)
+        load_weights(self.model, checkpoint.model_weights(), checkpoint.folder)
+        restore_optimizer(self.optimizer, self.model, checkpoint)
+        if self.average is not None:
+            load_weights(
+                self.average.module, checkpoint.model_weights(averaged=True), checkpoint.folder
+            )
+            # The first update of an average copies; it has happened, unless no step was taken.
+            self.average.n_averaged.fill_(checkpoint.step - self.guard.skipped_steps)
