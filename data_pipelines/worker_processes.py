@@ -1,5 +1,6 @@
 """What a trainer and its worker processes know of each other: who they are, and whether to go on."""
 
+import atexit
 import faulthandler
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from multiprocessing.context import BaseContext
+from types import FrameType
 
 SECONDS_FOR_STACKS = 0.2
 """How long a worker has for printing before the next one is asked, so that they do not mix."""
@@ -21,6 +23,8 @@ class WorkerProcesses:
         # No locks: each place has one writer, and is read at most a moment too early.
         self._process_ids = context.RawArray("q", num_workers)
         self._closed = context.RawValue("b", 0)
+        # A trainer that ends without closing them ends them by SIGTERM, which they mind then.
+        atexit.register(self.close)
 
     def __len__(self) -> int:
         return len(self._process_ids)
@@ -28,6 +32,7 @@ class WorkerProcesses:
     def close(self) -> None:
         """Tell the workers that nobody waits for their batches any more."""
         self._closed.value = 1
+        atexit.unregister(self.close)
 
     @property
     def closed(self) -> bool:
@@ -37,14 +42,19 @@ class WorkerProcesses:
     def enter(self, worker: int) -> None:
         """In worker number `worker`, as it starts: be ready to be asked, and end with the trainer."""
         # Ctrl-C and torchrun reach the whole group of processes; when to end, the trainer says.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end_if_closed)
         faulthandler.register(signal.SIGUSR2, file=sys.__stderr__ or 2, all_threads=True)
         # Only now: to a process without a handler the signal would be deadly.
         self._process_ids[worker] = os.getpid()
         threading.Thread(
             target=_end_with_the_trainer, name="end with the trainer", daemon=True
         ).start()
+
+    def _end_if_closed(self, _number: int, _frame: FrameType | None) -> None:
+        if self.closed:
+            os._exit(0)
 
     def print_stacks(self) -> None:
         """In the trainer: have the workers print the stacks of their threads, one after the other.

@@ -75,6 +75,11 @@ class CheckpointWriter:
             pending, self._pending = self._pending, None
             pending.result()
 
+    def raise_failure(self) -> None:
+        """Raise the error of a save that has failed; does not wait for one in flight."""
+        if self._pending is not None and self._pending.done():
+            self.finish()
+
     def check_room(
         self,
         *,

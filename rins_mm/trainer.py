@@ -80,6 +80,7 @@ class Trainer:
             if batch is None or metrics is None:
                 return self.leave(step)
             done = step + 1
+            self.writer.raise_failure()
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
                 self.log(done, metrics, batch.sample_keys)
@@ -89,7 +90,6 @@ class Trainer:
                 self.watch.mark("exchanging counts of bad samples")
                 self.report_bad_samples(done)
             if saves:
-                self.watch.mark("saving")
                 self.save(done)
             if evaluates and not self.measure(done):
                 return self.leave(done)
@@ -97,6 +97,7 @@ class Trainer:
                 return self.leave(done)
             if evaluates or saves:
                 self.timer.restart()
+        self.finish_saves()
         return True
 
     def next_batch(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
@@ -127,12 +128,9 @@ class Trainer:
 
     def leave(self, done: int) -> bool:
         """Save what is not saved yet; False, as the answer of a run that was stopped."""
-        self.watch.mark("saving")
         if done > self.saved_step:
             self.save(done)
-        self.writer.finish()
-        # Nobody leaves before the first rank has saved: torchrun would end it when others are gone.
-        self.ranks.largest(0)
+        self.finish_saves()
         reason = self.stop.reason or "a signal to another rank"
         self.run_log.say(
             f"stopped after step {done} of {self.config.max_steps} by {reason}; "
@@ -170,7 +168,8 @@ class Trainer:
             self.run_log.write_bad_samples(done, total)
 
     def save(self, done: int) -> None:
-        """Begin a checkpoint, on the first rank: all ranks hold the same weights. The last is waited for."""
+        """Begin a checkpoint, on the first rank: all ranks hold the same weights."""
+        self.watch.mark("saving")
         self.saved_step = done
         if not self.ranks.is_first:
             return
@@ -181,8 +180,13 @@ class Trainer:
         )
         self.stall_seconds += stall
         self.run_log.say(f"step {done:>6}  checkpoint: training stood still for {stall:.3f} s")
-        if done == self.config.max_steps:
-            self.writer.finish()
+
+    def finish_saves(self) -> None:
+        """Wait for the last checkpoint: no rank leaves before, and none takes a failed save for success."""
+        self.watch.mark("saving")
+        self.writer.finish()
+        self.watch.mark("exchanging the end of the run")
+        self.ranks.largest(0)
 
 
 def due(done: int, every: int, last: int) -> bool:
