@@ -111,8 +111,8 @@ def test_a_save_that_fails_beside_the_training_ends_the_run_in_one_line(tmp_path
     assert outcome.code == 2 and "Traceback" not in outcome.output, outcome.output
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
     assert "the checkpoint of step 4 could not be written" in line and "--resume" in line
-    # Training went on until the next save was due.
-    assert "step      8" in outcome.output and "step      9" not in outcome.output
+    # Training goes on until the failure is seen, and no further than to the next save.
+    assert "step      4" in outcome.output and "step      9" not in outcome.output
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
