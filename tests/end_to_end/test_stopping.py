@@ -79,6 +79,7 @@ def ask(launch: Launch, rank: int, number: signal.Signals) -> float:
 
 def stopped_well(launch: Launch, asked_at: float) -> None:
     outcomes = launch.wait(asked_at - launch.started + 3 * SECONDS)
+    print(f"all ranks had ended {time.monotonic() - asked_at:.1f} s after the signal")
     assert [outcome.code for outcome in outcomes] == [EXIT_CODE] * len(outcomes), launch.output()
     assert "Traceback" not in launch.output()
     assert "--resume goes on from there" in outcomes[0].output
@@ -214,6 +215,8 @@ def test_torchrun_that_is_asked_to_stop_leaves_a_checkpoint(
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
+    asked_at = time.monotonic()
     assert process.wait(3 * SECONDS) == 1
+    print(f"torchrun had ended {time.monotonic() - asked_at:.1f} s after the signal")
     assert "--resume goes on from there" in log.read_text()
     goes_on_exactly(run_dir, tmp_path / "2", whole[2], 2, *more)
