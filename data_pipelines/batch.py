@@ -51,6 +51,23 @@ class ImageTextBatch:
             sample_keys=("",) * num_slots,
         )
 
+    def take(self, slots: slice) -> "ImageTextBatch":
+        """Some of the slots, with their own tokens; pictures and keys are not copied."""
+        lengths = self.offsets.diff()[slots]
+        offsets = torch.cat((lengths.new_zeros(1), lengths.cumsum(0, dtype=torch.int32)))
+        moved = (self.offsets[:-1][slots] - offsets[:-1]).repeat_interleave(lengths)
+        places = torch.arange(len(moved), device=moved.device) + moved
+        return ImageTextBatch(
+            images=self.images[slots],
+            tokens=self.tokens[places],
+            offsets=offsets,
+            image_keys=self.image_keys[slots],
+            text_keys=self.text_keys[slots],
+            valid=self.valid[slots],
+            row_seeds=self.row_seeds[slots],
+            sample_keys=self.sample_keys[slots],
+        )
+
     def to(self, device: torch.device) -> "ImageTextBatch":
         """The same batch with its tensors on `device`."""
         moved: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def leave_out(
 def describe_bad_step(
     batch: ImageTextBatch,
     model: nn.Module,
-    images: Tensor,
+    pixels: Iterable[Tensor],
     image_features: Tensor,
     text_features: Tensor,
 ) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def describe_bad_step(
         "sample_keys": list(batch.sample_keys),
         "valid": batch.valid.tolist(),
         "caption_lengths": batch.offsets.diff().tolist(),
-        "pixels": summary(images),
-        "image_features": summary(image_features),
-        "text_features": summary(text_features),
+        "pixels": summary(pixels),
+        "image_features": summary([image_features]),
+        "text_features": summary([text_features]),
         "logit_scale": model.get_parameter("logit_scale").detach().exp().item(),
         "logit_bias": model.get_parameter("logit_bias").item(),
         "gradient_norm_by_part": {
@@ -75,15 +75,21 @@ def describe_bad_step(
     }
 
 
-def summary(values: Tensor) -> dict[str, int | float]:
-    """Least, greatest and mean of the finite numbers, and how many others there are."""
-    values = values.detach().float()
-    finite = values[values.isfinite()]
-    numbers: dict[str, int | float] = {"non_finite": values.numel() - finite.numel()}
-    if finite.numel():
-        least, greatest = finite.aminmax()
-        numbers |= {"min": least.item(), "max": greatest.item(), "mean": finite.mean().item()}
-    return numbers
+def summary(parts: Iterable[Tensor]) -> dict[str, int | float]:
+    """Least, greatest and mean of the finite numbers of all parts, and how many others there are."""
+    non_finite, count, total = 0, 0, 0.0
+    bounds: list[float] = []
+    for part in parts:
+        values = part.detach().float()
+        finite = values[values.isfinite()]
+        non_finite += values.numel() - finite.numel()
+        if finite.numel():
+            count += finite.numel()
+            total += finite.sum(dtype=torch.float64).item()
+            bounds += [bound.item() for bound in finite.aminmax()]
+    if not count:
+        return {"non_finite": non_finite}
+    return {"non_finite": non_finite, "min": min(bounds), "max": max(bounds), "mean": total / count}
 
 
 def write_bad_step(run_dir: Path, facts: Mapping[str, Any], *, step: int, rank: int) -> Path | None:

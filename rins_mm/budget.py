@@ -80,11 +80,17 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
 
 def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: float) -> str:
     """The budget in words, with the time on a named device that reaches a share `utilisation` of its peak."""
-    rate = PEAK_FLOPS[device] * utilisation / budget.flops_per_pair
-    hours = budget.samples / rate / 3600
-    batch_bytes = budget.estimated_activation_bytes_per_pair * config.batch_size
+    is_split = 0 < config.micro_batch_size < config.batch_size
+    at_once = config.micro_batch_size if is_split else config.batch_size
+    at_once_bytes = budget.estimated_activation_bytes_per_pair * at_once
     room = USABLE_MEMORY * DEVICE_GIB[device] * 2**30 - budget.state_bytes
-    devices = f"at least {math.ceil(batch_bytes / room)}" if room > 0 else "none is large enough"
+    # The share of a batch shrinks with more devices, a micro-batch does not.
+    enough = room > at_once_bytes if is_split else room > 0
+    devices = f"at least {math.ceil(at_once_bytes / room)}" if enough else "none is large enough"
+    # What is split runs forward once more.
+    flops_per_pair = budget.flops_per_pair * (1 + is_split / STEP_PER_FORWARD)
+    rate = PEAK_FLOPS[device] * utilisation / flops_per_pair
+    hours = budget.samples / rate / 3600
     lines = (
         (
             "parameters",
@@ -100,12 +106,13 @@ def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: f
         ("training FLOPs", f"{budget.total_flops:.3g}"),
         ("weights, gradients, moments", f"{budget.state_bytes / 2**30:.2f} GiB"),
         (
-            "activations of a whole batch",
-            f"about {batch_bytes / 2**30:.1f} GiB, shared by all ranks",
+            f"activations of a {'micro-' if is_split else 'whole '}batch",
+            f"about {at_once_bytes / 2**30:.1f} GiB, "
+            f"{'on each rank' if is_split else 'shared by all ranks'}",
         ),
         (
             f"{device}s of {DEVICE_GIB[device]} GiB needed",
-            f"{devices}: each holds its share of a batch at once",
+            f"{devices}: each holds {'a micro-batch' if is_split else 'its share of a batch'} at once",
         ),
         (
             f"time on one {device}",

@@ -75,6 +75,8 @@ class TrainConfig:
     """Length of the run in optimizer steps."""
     batch_size: int = 256
     """Pairs per optimizer step, over all ranks."""
+    micro_batch_size: int = 0
+    """Pairs of a rank that run through the towers at once, each twice where its share holds more; 0: all."""
     seed: int = 0
     """Every random choice of the run is a pure function of this number."""
     checkpoint_every: int = 500

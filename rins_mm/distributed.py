@@ -113,7 +113,7 @@ class GradientBuffer:
     def __init__(self, parameters: Iterable[nn.Parameter], num_votes: int = 0) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         size = sum(p.numel() for p in self.parameters)
-        self._exchanged = torch.zeros(size + num_votes, device=self.parameters[0].device)
+        self._exchanged = self.parameters[0].new_zeros(size + num_votes)
         self.flat: Float[Tensor, " P"] = self._exchanged[:size]
         self.votes: Float[Tensor, " V"] = self._exchanged[size:]
         """Numbers of this rank before the exchange, their sums over all ranks after it."""

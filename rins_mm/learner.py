@@ -1,6 +1,7 @@
 """A model, what updates it, and one step of training."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.hashing import stable_hash
 from eval.ranks import Ranks
+from rins_mm.accumulation import Found, find_gradients, split
 from rins_mm.augment import augment
 from rins_mm.bad_steps import describe_bad_step, leave_out
 from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer
@@ -20,7 +22,7 @@ from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
 from rins_mm.losses import LOSSES
 from rins_mm.models.image_tower import set_fused_attention
-from rins_mm.models.recursion import draw_calls
+from rins_mm.models.recursion import Calls, draw_calls
 from rins_mm.models.siglip import SigLIP
 from rins_mm.optim import build_optimizer, set_learning_rate
 from rins_mm.schedules import learning_rate_factor
@@ -78,27 +80,15 @@ class Learner:
         config, model = self.config, self.model
         image_calls = draw_calls(config.image.recursion, tower="image", seed=config.seed, step=step)
         text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
-        # Stochastic depth and patch dropout draw from torch's generator: tie it to the step.
-        torch.manual_seed(stable_hash("step", config.seed, step, self.ranks.rank))
 
         model.train()
         statistics = [buffer.clone() for buffer in self.running_statistics]
         self.gradients.zero()
-        batch = batch.to(self.device)
-        images = augment(batch.images.float() / 255.0, batch.row_seeds, config.augmentation)
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
-        ):
-            image_features, text_features = model(
-                images, batch.tokens, batch.offsets, image_calls, text_calls
-            )
-        loss = self.loss(image_features, text_features, batch)
-        self.watch.mark("computing gradients")
-        loss.backward()
+        found = self.find_gradients(step, batch, image_calls, text_calls)
         own_gradient_norm = self.gradients.flat.norm()
         self.gradients.votes[STOP] = asked_to_stop
         self.gradients.votes[NO_BATCH] = not has_batch
-        self.gradients.votes[LOSS] = loss.detach()
+        self.gradients.votes[LOSS] = found.loss
         self.watch.mark("exchanging gradients")
         self.gradients.sum_over_ranks(self.group)
         if self.gradients.votes[NO_BATCH]:
@@ -108,7 +98,7 @@ class Learner:
         gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
         rate = self.learning_rate(step)
         metrics = {
-            "loss": loss.detach(),
+            "loss": found.loss,
             "learning_rate": rate,
             "gradient_norm": gradient_norm,
             "image_calls": "".join(image_calls),
@@ -122,7 +112,10 @@ class Learner:
             for buffer, before in zip(self.running_statistics, statistics, strict=True):
                 buffer.copy_(before)
             facts = {"cause": cause, **metrics, "own_gradient_norm": own_gradient_norm}
-            facts |= describe_bad_step(batch, model, images, image_features, text_features)
+            pixels = map(self.pixels, split(batch, config.micro_batch_size))
+            facts |= describe_bad_step(
+                batch, model, pixels, found.image_features, found.text_features
+            )
             rank = self.ranks.rank
             leave_out(config, self.guard, facts, step=step + 1, rank=rank, say=self.say)
         return {
@@ -132,6 +125,38 @@ class Learner:
             "skipped_steps": self.guard.skipped_steps,
         }
 
+    def find_gradients(
+        self, step: int, batch: ImageTextBatch, image_calls: Calls, text_calls: Calls
+    ) -> Found:
+        """Add this rank's share of the gradients of a global batch to the buffer."""
+
+        def seed(number: int) -> None:
+            # Stochastic depth and patch dropout draw from torch's generator: tie it to the step.
+            torch.manual_seed(stable_hash("step", self.config.seed, step, self.ranks.rank, number))
+
+        return find_gradients(
+            partial(self.encode, image_calls=image_calls, text_calls=text_calls),
+            partial(self.loss, batch=batch),
+            split(batch, self.config.micro_batch_size),
+            seed=seed,
+            running_statistics=self.running_statistics,
+        )
+
+    def encode(
+        self, part: ImageTextBatch, *, image_calls: Calls, text_calls: Calls
+    ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B E"]]:
+        """The features of a part of this rank's share."""
+        pixels, part = self.pixels(part), part.to(self.device)
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            return self.model(pixels, part.tokens, part.offsets, image_calls, text_calls)
+
+    def pixels(self, part: ImageTextBatch) -> Float[Tensor, "B 3 S S"]:
+        """The pictures as the image tower sees them, augmented."""
+        images, row_seeds = part.images.to(self.device), part.row_seeds.to(self.device)
+        return augment(images.float() / 255.0, row_seeds, self.config.augmentation)
+
     def loss(
         self,
         image_features: Float[Tensor, "B E"],
@@ -140,16 +165,18 @@ class Learner:
     ) -> Float[Tensor, ""]:
         """The loss of the global batch, equal on all ranks."""
         self.watch.mark("exchanging features")
-        return LOSSES[self.config.loss.kind](
+        loss = LOSSES[self.config.loss.kind](
             image_features,
             text_features,
             logit_scale=self.model.logit_scale,
             logit_bias=self.model.logit_bias,
-            image_keys=batch.image_keys,
-            text_keys=batch.text_keys,
-            valid=batch.valid,
+            image_keys=batch.image_keys.to(self.device),
+            text_keys=batch.text_keys.to(self.device),
+            valid=batch.valid.to(self.device),
             group=self.group,
         )
+        self.watch.mark("computing gradients")
+        return loss
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, taken at its middle: neither the first nor the last is wasted on zero."""

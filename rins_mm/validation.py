@@ -17,6 +17,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         {
             "max_steps": (config.max_steps, 1),
             "batch_size": (config.batch_size, 1),
+            "micro_batch_size": (config.micro_batch_size, 0),
             "checkpoint_every": (config.checkpoint_every, 1),
             "keep_checkpoints": (config.keep_checkpoints, 1),
             "eval_every": (config.eval_every, 0),

@@ -163,8 +163,8 @@ class Watch:
 
     def _out_of_memory(self) -> str:
         return (
-            f"rank {self.ranks.rank} is out of memory [{self.doing()}]; take a smaller --batch-size, or "
-            f"more than {self.ranks.world_size} ranks, so that each has a smaller share of it"
+            f"rank {self.ranks.rank} is out of memory [{self.doing()}]; split its share of a batch by "
+            f"--micro-batch-size, or take more than {self.ranks.world_size} ranks, or a smaller --batch-size"
         )
 
     def _leave(self, cause: str = "") -> None:

@@ -45,15 +45,16 @@ class SigLIP(nn.Module):
         image_calls: Calls,
         text_calls: Calls,
     ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B E"]]:
-        """Unit vectors (fp32) of the pictures, with values in [0, 1], and of the captions."""
+        """Unit vectors (fp32, or the towers' fp64) of the pictures, with values in [0, 1], and of the captions."""
         image_features = self.image_tower(images, image_calls)
         text_features = self.text_tower(tokens, offsets, text_calls)
         return unit(image_features), unit(text_features)
 
 
 def unit(features: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
-    """The vectors in fp32, scaled to norm 1."""
-    return F.normalize(features.float(), dim=-1, eps=1e-8)
+    """The vectors in fp32 or more, scaled to norm 1."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    return F.normalize(features, dim=-1, eps=1e-8)
 
 
 def build_model(

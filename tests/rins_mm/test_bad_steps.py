@@ -11,8 +11,16 @@ from rins_mm.bad_steps import summary, write_bad_step
 
 def test_a_summary_counts_what_is_not_finite_and_describes_the_rest() -> None:
     values = torch.tensor([[1.0, torch.nan], [-torch.inf, 3.0]])
-    assert summary(values) == {"non_finite": 2, "min": 1.0, "max": 3.0, "mean": 2.0}
-    assert summary(torch.tensor([torch.nan])) == {"non_finite": 1}
+    assert summary([values]) == {"non_finite": 2, "min": 1.0, "max": 3.0, "mean": 2.0}
+    assert summary([torch.tensor([torch.nan])]) == {"non_finite": 1}
+
+
+def test_a_summary_of_parts_is_that_of_the_whole() -> None:
+    values = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
+    values[4, 1] = torch.inf
+    whole, parts = summary([values]), summary(values.split(4))
+    assert parts == pytest.approx(whole)
+    assert parts["non_finite"] == 1
 
 
 def test_numbers_that_json_does_not_know_are_written_as_words(tmp_path: Path) -> None:
