@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import UserError
 from eval.ranks import Ranks
-from rins_mm.config import TrainConfig
+from rins_mm.config import LossConfig, TrainConfig
 from rins_mm.learner import Learner
 from rins_mm.models.recursion import expand
 from rins_mm.selfcheck.reference import by_part, errors, reference
@@ -26,12 +26,16 @@ from rins_mm.watch import Watch
 
 LOSS_FORMS: dict[str, dict[str, Any]] = {
     "sigmoid": {"kind": "sigmoid"},
+    "dense": {"kind": "sigmoid", "form": "dense"},
+    # Tiles far smaller than the batch, which does not come out even.
+    "gather": {"kind": "sigmoid", "form": "tiled", "tile_size": 5, "exchange": "gather"},
+    "ring": {"kind": "sigmoid", "form": "tiled", "tile_size": 5, "exchange": "ring"},
     "softmax": {"kind": "softmax"},
 }
-"""Every loss and every form of it, as settings of `loss`."""
+"""Every loss and every form of it, as settings of `loss`; those that it has are checked."""
 
 COMPILE_FORMS: dict[str, dict[str, Any]] = {"off": {}, "aot_eager": {"compile": "aot_eager"}}
-"""Ways of compiling, as settings of a run; those that runs know are checked."""
+"""Ways of compiling, as settings of a run; those that it has are checked."""
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32}
 
@@ -85,12 +89,16 @@ def cells_of(world_sizes: Sequence[int], micro_batch_size: int) -> list[Cell]:
             )
     if micro_batch_size < 1:
         raise UserError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    compiling = [name for name, settings in COMPILE_FORMS.items() if settings.keys() <= known]
-    axes = itertools.product(world_sizes, (0, micro_batch_size), LOSS_FORMS, compiling, PRECISIONS)
+    losses, compilers = _known(LOSS_FORMS, LossConfig), _known(COMPILE_FORMS, TrainConfig)
+    axes = itertools.product(world_sizes, (0, micro_batch_size), losses, compilers, PRECISIONS)
     names = [field.name for field in dataclasses.fields(Cell)]
     cells = [Cell(**dict(zip(names, values, strict=True))) for values in axes]
     return [cell for cell in cells if cell.compile == "off" or cell.precision == "fp32"]
+
+
+def _known(forms: Mapping[str, Mapping[str, Any]], config: type) -> list[str]:
+    names = {field.name for field in dataclasses.fields(config)}
+    return [form for form, settings in forms.items() if settings.keys() <= names]
 
 
 def measure(
