@@ -165,7 +165,7 @@ class Learner:
     ) -> Float[Tensor, ""]:
         """The loss of the global batch, equal on all ranks."""
         self.watch.mark("exchanging features")
-        loss = LOSSES[self.config.loss.kind](
+        value = LOSSES[self.config.loss.kind](
             image_features,
             text_features,
             logit_scale=self.model.logit_scale,
@@ -176,7 +176,7 @@ class Learner:
             group=self.group,
         )
         self.watch.mark("computing gradients")
-        return loss
+        return value
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, taken at its middle: neither the first nor the last is wasted on zero."""

@@ -17,6 +17,7 @@ from data_pipelines.reader import read_sample
 from rins_mm import evaluate, report, search, train
 from rins_mm.export import __main__ as export
 from rins_mm.models import recursion
+from rins_mm.selfcheck import __main__ as selfcheck
 
 COMMANDS = {
     "data_pipelines": data_pipelines.__main__.main,
@@ -27,6 +28,7 @@ COMMANDS = {
     "rins_mm.export": export.main,
     "rins_mm.report": report.main,
     "rins_mm.search": search.main,
+    "rins_mm.selfcheck": selfcheck.main,
     "rins_mm.models.recursion": recursion.main,
     "data_pipelines.index": index.main,
     "data_pipelines.prepare.from_folder": from_folder.main,
