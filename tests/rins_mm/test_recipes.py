@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -116,3 +117,24 @@ def test_the_activations_of_a_budget_count_the_patches_that_there_are():
 def test_the_tokenizer_of_the_demo_is_the_one_that_its_recipe_says():
     config = load_config("emoji")
     assert build_tokenizer(config).vocab_size == config.tokenizer.vocab_size
+
+
+def test_a_split_batch_needs_the_memory_of_a_micro_batch_and_a_third_more_time():
+    config = load_config("siglip_b16")
+    split = replace(config, micro_batch_size=512)
+    budget = estimate(config, caption_tokens=16.0)
+
+    def said(config):
+        return describe(budget, config, device="h100", utilisation=0.4)
+
+    def pairs_per_second(config):
+        (rate,) = re.findall(r"\(([\d,]+) pairs/s\)", said(config))
+        return int(rate.replace(",", ""))
+
+    gib = 512 * budget.estimated_activation_bytes_per_pair / 2**30
+    assert f"about {gib:.1f} GiB, on each rank" in said(split)
+    assert "at least 1: each holds a micro-batch at once" in said(split)
+    assert "shared by all ranks" in said(config)
+    assert pairs_per_second(config) / pairs_per_second(split) == pytest.approx(4 / 3, rel=0.01)
+    huge = replace(config, micro_batch_size=config.batch_size - 1)
+    assert "none is large enough" in said(huge)
