@@ -38,7 +38,7 @@ class LargeBatchCommand:
 
 
 def measure(batch_size: int, micro_batch_size: int, steps: int) -> dict[str, float]:
-    """Peak memory of the training process, and seconds of its last step without the wait for data."""
+    """Peak memory and processor time of a whole run, and the seconds of its last step."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         words = [
@@ -61,6 +61,7 @@ def measure(batch_size: int, micro_batch_size: int, steps: int) -> dict[str, flo
         "loss": last["loss"],
         "seconds_per_step": seconds * (1 - last["data_wait_fraction"]),
         "seconds_waiting_for_data": seconds * last["data_wait_fraction"],
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
         "peak_memory_gib": usage.ru_maxrss / 2**20,
     }
 

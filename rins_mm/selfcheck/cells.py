@@ -91,8 +91,10 @@ def cells_of(world_sizes: Sequence[int], micro_batch_size: int) -> list[Cell]:
         raise UserError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
     losses, compilers = _known(LOSS_FORMS, LossConfig), _known(COMPILE_FORMS, TrainConfig)
     axes = itertools.product(world_sizes, (0, micro_batch_size), losses, compilers, PRECISIONS)
-    names = [field.name for field in dataclasses.fields(Cell)]
-    cells = [Cell(**dict(zip(names, values, strict=True))) for values in axes]
+    cells = [
+        Cell(world_size=ranks, micro_batch_size=size, loss=loss, compile=by, precision=precision)
+        for ranks, size, loss, by, precision in axes
+    ]
     return [cell for cell in cells if cell.compile == "off" or cell.precision == "fp32"]
 
 
