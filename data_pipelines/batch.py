@@ -69,9 +69,11 @@ class ImageTextBatch:
         )
 
     def to(self, device: torch.device) -> "ImageTextBatch":
-        """The same batch with its tensors on `device`."""
+        """The same batch with its tensors on `device`; but the offsets, which decide shapes, stay on the CPU."""
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            name: value.to(device, non_blocking=True)
+            if isinstance(value, Tensor) and name != "offsets"
+            else value
             for name, value in vars(self).items()
         }
         return ImageTextBatch(**moved)

@@ -111,7 +111,7 @@ class SigLIPEncoder:
             lengths = torch.tensor([0, *map(len, ids)])
             tokens = torch.tensor([token for row in ids for token in row], dtype=torch.int32)
             outputs = self.model.text_tower.forward_variants(
-                tokens.to(self.device), lengths.cumsum(0).int().to(self.device), variants
+                tokens.to(self.device), lengths.cumsum(0).int(), variants
             )
             for signature, output in zip(signatures, outputs, strict=True):
                 rows[signature].append(unit(output))

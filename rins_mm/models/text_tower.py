@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int32
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.packing import pad_left, pad_right
+from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
 from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack, run_shared
 from rins_mm.models.transformer import Block, Gelu, initialise_block
 
@@ -31,6 +32,8 @@ class TextTowerConfig:
     """Longest caption in tokens, its end token included."""
     padding: Literal["masked", "siglip"] = "masked"
     """masked: padding is never seen, positions count from the end; siglip: padding is attended (SigLIP's weights)."""
+    packing: bool = True
+    """masked padding only: several captions share a row, so that padding is not computed; the same vectors."""
     gelu: Gelu = "tanh"
     """Form of the GELU: tanh (Flax, big_vision) or exact (open_clip's SigLIP)."""
     recursion: RecursionConfig = field(default_factory=RecursionConfig)
@@ -68,19 +71,27 @@ class TextTower(nn.Module):
         """The vectors at several depths; rounds that the depths share run once."""
         for calls in variants:
             self.blocks.check(calls)
-        x, mask = self._embed(tokens, offsets)
+        x, mask, last = self._embed(tokens, offsets)
 
         def run_group(letter: str, x: Tensor) -> Tensor:
             for block in self.blocks.group(letter):
                 x = block(x, mask)
             return x
 
-        return [self.head(self.norm(x[:, -1])) for x in run_shared(run_group, x, variants)]
+        return [
+            self.head(self.norm(x[:, -1] if last is None else x.flatten(0, 1)[last]))
+            for x in run_shared(run_group, x, variants)
+        ]
 
     def _embed(
         self, tokens: Int32[Tensor, " T"], offsets: Int32[Tensor, " O"]
-    ) -> tuple[Float[Tensor, "B L W"], Bool[Tensor, "B 1 1 L"] | None]:
-        context_length = self.config.context_length
+    ) -> tuple[
+        Float[Tensor, "rows L W"], Bool[Tensor, "rows 1 Q L"] | None, Int64[Tensor, " B"] | None
+    ]:
+        """Rows of token vectors, which keys each query sees, and where captions end (None: all in the last column)."""
+        context_length, pad_token = self.config.context_length, self.pad_token
+        # Lengths decide shapes: on a GPU they would make the host wait for the device.
+        offsets = offsets.cpu()
         longest = int(offsets.diff().max())
         if longest > context_length:
             raise UserError(
@@ -88,10 +99,17 @@ class TextTower(nn.Module):
                 f"{context_length}; encode it with the model's own tokenizer, which truncates"
             )
         if self.config.padding == "siglip":
-            ids = pad_right(tokens, offsets, length=context_length, pad_token=self.pad_token)
-            return self.token_embedding(ids) + self.positions, None
-        ids, real = pad_left(tokens, offsets, length=longest, pad_token=self.pad_token)
-        return self.token_embedding(ids) + self.positions[-longest:], real[:, None, None, :]
+            ids = pad_right(tokens, offsets, length=context_length, pad_token=pad_token)
+            return self.token_embedding(ids) + self.positions, None, None
+        if not self.config.packing:
+            ids, real = pad_left(tokens, offsets, length=longest, pad_token=pad_token)
+            x = self.token_embedding(ids) + self.positions[-longest:]
+            return x, real[:, None, None, :], None
+        packing = pack(offsets, context_length=context_length, width=self.config.width)
+        ids, positions, mask, last = lay_out(
+            tokens, offsets, packing, context_length=context_length, pad_token=pad_token
+        )
+        return self.token_embedding(ids) + F.embedding(positions, self.positions), mask, last
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ def attend(
     query: Float[Tensor, "B H L K"],
     key: Float[Tensor, "B H L K"],
     value: Float[Tensor, "B H L K"],
-    mask: Bool[Tensor, "B 1 1 L"] | None,
+    mask: Bool[Tensor, "B 1 Q L"] | None,
 ) -> Float[Tensor, "B H L K"]:
     """Softmax attention; keys where `mask` is False are not seen."""
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.projection = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "B L W"], mask: Bool[Tensor, "B 1 1 L"] | None
+        self, x: Float[Tensor, "B L W"], mask: Bool[Tensor, "B 1 Q L"] | None
     ) -> Float[Tensor, "B L W"]:
         B, L, W = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, W // self.num_heads)
@@ -69,7 +69,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_width, gelu)
 
     def forward(
-        self, x: Float[Tensor, "B L W"], mask: Bool[Tensor, "B 1 1 L"] | None
+        self, x: Float[Tensor, "B L W"], mask: Bool[Tensor, "B 1 Q L"] | None
     ) -> Float[Tensor, "B L W"]:
         x = x + self.attention(self.attention_norm(x), mask)
         return x + self.mlp(self.mlp_norm(x))

@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.packing import pad_left, pad_right
+from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
 from rins_mm.models.recursion import RecursionConfig, expand
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
@@ -29,42 +31,97 @@ def make_tower(seed=0, **changes):
 def captions(*lengths, seed=0):
     generator = torch.Generator().manual_seed(seed)
     rows = [[*torch.randint(2, 50, (n - 1,), generator=generator).tolist(), END] for n in lengths]
-    return pack(rows)
+    return joined(rows)
 
 
-def pack(rows):
+def joined(rows):
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
     return tokens, torch.tensor([0, *map(len, rows)]).cumsum(0).int()
 
 
-def by_hand(tower, tokens, offsets, blocks):
+LAYOUTS = {
+    "packed": {"padding": "masked"},
+    "padded": {"padding": "masked", "packing": False},
+    "siglip": {"padding": "siglip"},
+}
+
+
+def by_hand(tower, tokens, offsets, blocks, layout):
     """The tower as a loop over the given blocks."""
-    if tower.config.padding == "siglip":
-        length = tower.config.context_length
+    length, last = tower.config.context_length, None
+    if layout == "siglip":
         ids, mask = pad_right(tokens, offsets, length=length, pad_token=PAD), None
-    else:
+        positions = torch.arange(length)
+    elif layout == "padded":
         length = int(offsets.diff().max())
         ids, real = pad_left(tokens, offsets, length=length, pad_token=PAD)
-        mask = real[:, None, None, :]
-    first = tower.config.context_length - length
-    x = tower.token_embedding(ids) + tower.positions[first:]
+        mask, positions = real[:, None, None, :], torch.arange(9 - length, 9)
+    else:
+        packing = pack(offsets, context_length=length, width=tower.config.width)
+        ids, positions, mask, last = lay_out(
+            tokens, offsets, packing, context_length=length, pad_token=PAD
+        )
+    x = tower.token_embedding(ids) + tower.positions[positions]
     for block in blocks:
         x = block(x, mask)
-    return tower.head(tower.norm(x[:, -1]))
+    return tower.head(tower.norm(x[:, -1] if last is None else x.flatten(0, 1)[last]))
 
 
-@pytest.mark.parametrize("padding", ["masked", "siglip"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("signature", "order"),
     [("AB", (0, 1, 2, 3)), ("AAB", (0, 1, 0, 1, 2, 3)), ("AAAB", (0, 1) * 3 + (2, 3))],
 )
-def test_a_signature_is_bit_for_bit_the_loop_over_its_blocks(padding, signature, order):
-    tower = make_tower(padding=padding, recursion=RecursionConfig(signature="A^3B"))
+def test_a_signature_is_bit_for_bit_the_loop_over_its_blocks(layout, signature, order):
+    tower = make_tower(**LAYOUTS[layout], recursion=RecursionConfig(signature="A^3B"))
     tokens, offsets = captions(4, 1, 7)
     blocks = [tower.blocks[index] for index in order]
     with torch.no_grad():
-        expected = by_hand(tower, tokens, offsets, blocks)
+        expected = by_hand(tower, tokens, offsets, blocks, layout)
         assert torch.equal(tower(tokens, offsets, expand(signature)), expected)
+
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=LENGTHS, signature=st.sampled_from(["AB", "AAAB"]))
+def test_packed_captions_have_the_vectors_and_gradients_of_padded_ones(lengths, signature):
+    tokens, offsets = captions(*lengths)
+    weights = torch.linspace(-1, 1, 16)
+    found = {}
+    for layout in ("packed", "padded"):
+        tower = make_tower(**LAYOUTS[layout], recursion=RecursionConfig(signature="A^3B"))
+        vectors = tower(tokens, offsets, expand(signature))
+        (vectors @ weights).sin().mean().backward()
+        found[layout] = vectors, [parameter.grad for parameter in tower.parameters()]
+    torch.testing.assert_close(*(found[name][0] for name in found), rtol=0, atol=1e-5)
+    for packed, padded in zip(*(found[name][1] for name in found), strict=True):
+        torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5)
+
+
+def test_packed_depths_in_one_pass_equal_padded_ones():
+    variants = [expand(s) for s in ("AB", "AAB", "AAAB")]
+    tokens, offsets = captions(4, 1, 7, 9, 2, 2, 3)
+    with torch.no_grad():
+        packed, padded = (
+            make_tower(**LAYOUTS[layout], recursion=RecursionConfig(signature="A^3B"))
+            .double().forward_variants(tokens, offsets, variants)
+            for layout in ("packed", "padded")
+        )  # fmt: skip
+    for one, other in zip(packed, padded, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_packed_captions_in_a_row_do_not_feel_each_other():
+    tower = make_tower()
+    tokens, offsets = captions(5, 2, 1)
+    assert pack(offsets, context_length=9, width=24).num_rows == 1
+    with torch.no_grad():
+        before = tower(tokens, offsets, ("A", "B"))
+        tokens[5] += 1
+        after = tower(tokens, offsets, ("A", "B"))
+    assert [torch.equal(*rows) for rows in zip(before, after, strict=True)] == [True, False, True]
 
 
 def test_ab_gives_the_same_bits_whatever_signature_the_tower_was_made_for():
@@ -135,8 +192,8 @@ def test_a_masked_caption_does_not_feel_what_else_is_in_the_batch(company):
     tower = make_tower()
     rows = [[7, 8, END], *([5] * (length - 1) + [END] for length in company)]
     with torch.no_grad():
-        alone = tower(*pack(rows[:1]), ("A", "B"))
-        among = tower(*pack(rows), ("A", "B"))
+        alone = tower(*joined(rows[:1]), ("A", "B"))
+        among = tower(*joined(rows), ("A", "B"))
     torch.testing.assert_close(among[:1], alone, rtol=0, atol=1e-6)
 
 
@@ -167,8 +224,9 @@ def test_masked_positions_count_from_the_end():
     torch.testing.assert_close(after[1], before[1])
 
 
-def test_masked_padding_gives_finite_gradients_and_none_to_the_pad_token():
-    tower = make_tower()
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_masked_padding_gives_finite_gradients_and_none_to_the_pad_token(layout):
+    tower = make_tower(**LAYOUTS[layout])
     tokens, offsets = captions(1, 9, 2)
     tower(tokens, offsets, ("A", "B")).square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in tower.parameters())
