@@ -47,6 +47,8 @@ class ImageTowerConfig:
     """Subtracted from the red, green and blue of pixels in [0, 1]; SigLIP uses 0.5 throughout."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Then divides them; SigLIP uses 0.5 throughout."""
+    checkpoint_calls: bool = False
+    """Training keeps only what enters each call of a group, and computes the rest again: less memory, more time."""
     recursion: RecursionConfig = field(default_factory=RecursionConfig)
     """How the blocks are repeated."""
 
@@ -150,7 +152,14 @@ def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
     if isinstance(blocks, nn.Sequential | nn.ModuleList) and not any(
         isinstance(block, nn.Sequential) for block in blocks
     ):
-        backbone.blocks = RecursiveStack(list(blocks), config.recursion.signature)
+        backbone.blocks = RecursiveStack(
+            list(blocks), config.recursion.signature, checkpoint_calls=config.checkpoint_calls
+        )
+    elif config.checkpoint_calls:
+        raise UserError(
+            f"the timm model {config.name!r} keeps no list of equal blocks, so that "
+            "image.checkpoint_calls has no calls to keep the inputs of; leave it off or use a ViT"
+        )
     elif config.recursion != RecursionConfig():
         raise UserError(
             f"the timm model {config.name!r} keeps no list of equal blocks, so that the signature "

@@ -11,10 +11,13 @@ parameters at every call.
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.hashing import stable_hash
@@ -156,11 +159,15 @@ def reachable_signatures(config: RecursionConfig) -> list[str]:
 class RecursiveStack(nn.Sequential):
     """The blocks of a tower, registered once and named 0 … depth-1, run in the order of `calls`.
 
-    A drop-in for the `blocks` of a timm model: calling it, or iterating over it, follows `calls`.
+    A drop-in for the `blocks` of a timm model: calling it, or iterating over it, follows `calls`. With
+    `checkpoint_calls` each call of a group keeps only its input, and runs again in the backward pass.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], signature: str) -> None:
+    def __init__(
+        self, blocks: Sequence[nn.Module], signature: str, *, checkpoint_calls: bool = False
+    ) -> None:
         super().__init__(*blocks)
+        self.checkpoint_calls = checkpoint_calls
         sizes = group_sizes(signature, len(blocks))
         ends = dict(zip(sizes, accumulate(sizes.values()), strict=True))
         self.groups = {
@@ -180,7 +187,22 @@ class RecursiveStack(nn.Sequential):
         """The blocks of one group."""
         return [self[index] for index in self.groups[letter]]
 
-    def __iter__(self) -> Iterator[nn.Module]:
+    def run_group(self, letter: str, x: Tensor, *arguments: Any, **settings: Any) -> Tensor:
+        """One call: the blocks of a group one after the other, each with the same further arguments."""
+
+        def run(x: Tensor) -> Tensor:
+            for block in self.group(letter):
+                x = block(x, *arguments, **settings)
+            return x
+
+        if self.checkpoint_calls and torch.is_grad_enabled():
+            # What a block draws (stochastic depth) is drawn again, the same.
+            return checkpoint(run, x, use_reentrant=False)
+        return run(x)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.checkpoint_calls:
+            return (partial(self.run_group, letter) for letter in self.calls)
         return (block for letter in self.calls for block in self.group(letter))
 
 

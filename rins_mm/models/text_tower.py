@@ -36,6 +36,8 @@ class TextTowerConfig:
     """masked padding only: several captions share a row, so that padding is not computed; the same vectors."""
     gelu: Gelu = "tanh"
     """Form of the GELU: tanh (Flax, big_vision) or exact (open_clip's SigLIP)."""
+    checkpoint_calls: bool = False
+    """Training keeps only what enters each call of a group, and computes the rest again: less memory, more time."""
     recursion: RecursionConfig = field(default_factory=RecursionConfig)
     """How the blocks are repeated."""
 
@@ -55,7 +57,9 @@ class TextTower(nn.Module):
             Block(config.width, config.num_heads, config.mlp_width, config.gelu)
             for _ in range(config.depth)
         ]
-        self.blocks = RecursiveStack(blocks, config.recursion.signature)
+        self.blocks = RecursiveStack(
+            blocks, config.recursion.signature, checkpoint_calls=config.checkpoint_calls
+        )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.head = nn.Linear(config.width, embedding_width)
 
@@ -74,9 +78,7 @@ class TextTower(nn.Module):
         x, mask, last = self._embed(tokens, offsets)
 
         def run_group(letter: str, x: Tensor) -> Tensor:
-            for block in self.blocks.group(letter):
-                x = block(x, mask)
-            return x
+            return self.blocks.run_group(letter, x, mask)
 
         return [
             self.head(self.norm(x[:, -1] if last is None else x.flatten(0, 1)[last]))
