@@ -21,6 +21,7 @@ from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
 from rins_mm.losses import LOSSES
+from rins_mm.models.compiled import compile_blocks
 from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.recursion import Calls, draw_calls
 from rins_mm.models.siglip import SigLIP
@@ -59,6 +60,8 @@ class Learner:
             if config.ema_decay
             else None
         )
+        if config.compile:
+            compile_blocks(self.model)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.gradients = GradientBuffer(self.model.parameters(), num_votes=3)
         self.guard = StepGuard(config.guard)

@@ -1,0 +1,71 @@
+"""Stochastic steps of a compiled model; ends with an error when one compiles anything after the first.
+
+A program of its own: the checks of annotations that tests run under cannot be compiled.
+"""
+
+import sys
+
+import torch
+from torch._dynamo.utils import counters
+
+from rins_mm.models.compiled import compile_blocks
+from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.recursion import RecursionConfig, draw_calls
+from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.models.text_tower import TextTowerConfig
+
+RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)
+
+
+def build() -> SigLIP:
+    """Two small towers, both recursive."""
+    image = ImageTowerConfig(
+        image_size=16, patch_size=8, width=32, depth=2, num_heads=2, recursion=RINS
+    )
+    text = TextTowerConfig(
+        width=32, depth=2, num_heads=2, mlp_width=64, context_length=12, recursion=RINS
+    )
+    return build_model(image, text, vocab_size=20, pad_token=0, seed=1).train()
+
+
+def step(model: SigLIP, number: int) -> torch.Tensor:
+    """The loss and the gradients of one step: its captions, their lengths and its calls follow its number."""
+    generator = torch.Generator().manual_seed(number)
+    lengths = torch.randint(1, 13, (16,), generator=generator)
+    offsets = torch.cat((torch.zeros(1), lengths.cumsum(0))).int()
+    tokens = torch.randint(2, 20, (int(offsets[-1]),), generator=generator, dtype=torch.int32)
+    images = torch.rand(16, 3, 16, 16, generator=generator)
+    calls = [draw_calls(RINS, tower=name, seed=0, step=number) for name in ("image", "text")]
+    model.zero_grad(set_to_none=False)
+    image_features, text_features = model(images, tokens, offsets, *calls)
+    loss = (image_features * text_features).sum()
+    loss.backward()
+    return torch.cat([loss.detach()[None], *(part.grad.flatten() for part in parts(model))])
+
+
+def parts(model: SigLIP) -> list[torch.nn.Parameter]:
+    """The parameters that this step could reach."""
+    return [p for p in model.parameters() if p.grad is not None]
+
+
+def main() -> None:
+    """Run, compare with the eager model, and print what was compiled."""
+    last = int(sys.argv[1])
+    model, eager = build(), build()
+    names = list(model.state_dict())
+    compile_blocks(model, backend="aot_eager")
+    assert list(model.state_dict()) == names
+    step(model, 0)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        found = [step(model, number) for number in range(1, last + 1)]
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert not counters["graph_break"], counters["graph_break"]
+    for number in (1, last // 2, last):
+        torch.testing.assert_close(found[number - 1], step(eager, number), rtol=1e-4, atol=1e-5)
+    print(f"{graphs} graphs, {last} steps, nothing compiled after the first")
+
+
+if __name__ == "__main__":
+    main()
