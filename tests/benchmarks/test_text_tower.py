@@ -6,7 +6,20 @@ import pytest
 
 from data_pipelines.errors import UserError
 
-TOY = "--widths 64 --mean-lengths 3 6 --context-length 16 --batch-size 16 --rounds 2 --out".split()
+TOY = [
+    "--widths",
+    "64",
+    "--mean-lengths",
+    "3",
+    "6",
+    "--context-length",
+    "16",
+    "--batch-size",
+    "16",
+    "--rounds",
+    "2",
+    "--out",
+]
 
 
 @pytest.fixture
