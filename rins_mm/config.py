@@ -51,6 +51,12 @@ class LossConfig:
     """Start of the factor on cosines; its logarithm is trained."""
     initial_bias: float = -10.0
     """Start of the bias added to scaled cosines: most pairs do not match."""
+    form: Literal["tiled", "dense"] = "tiled"
+    """sigmoid only. tiled: memory grows with the batch; dense: with its square, as the reference does."""
+    tile_size: int = 0
+    """tiled only: pictures and texts in a tile of the pair matrix; 0: by device, 512 on the CPU."""
+    exchange: Literal["ring", "gather"] = "ring"
+    """tiled only. ring: texts travel from rank to rank; gather: every rank holds those of all ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,15 +81,21 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        world_size = dist.get_world_size(context.group)
-        share = gradient.new_empty(gradient.shape[0] // world_size, *gradient.shape[1:])
-        _reduce_scatter(share, gradient.contiguous(), group=context.group)
-        return share, None
+        return scatter_sum(gradient, context.group), None
 
 
 def gather(rows: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """The rows of all ranks, with gradient. Ranks must give equally many; without a group, the rows themselves."""
     return rows if group is None else _Gather.apply(rows, group)
+
+
+def scatter_sum(rows: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Of rows that stand for all ranks, one rank after the other: this rank's part of their sum over ranks."""
+    if group is None:
+        return rows
+    share = rows.new_empty(rows.shape[0] // dist.get_world_size(group), *rows.shape[1:])
+    _reduce_scatter(share, rows.contiguous(), group=group)
+    return share
 
 
 def sum_over_ranks(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -20,7 +20,7 @@ from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer
 from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
-from rins_mm.losses import LOSSES
+from rins_mm.losses import choose_loss
 from rins_mm.models.compiled import compile_blocks
 from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.recursion import Calls, draw_calls
@@ -168,7 +168,11 @@ class Learner:
     ) -> Float[Tensor, ""]:
         """The loss of the global batch, equal on all ranks."""
         self.watch.mark("exchanging features")
-        value = LOSSES[self.config.loss.kind](
+        loss = self.config.loss
+        loss_of = choose_loss(
+            loss.kind, form=loss.form, tile_size=loss.tile_size, exchange=loss.exchange
+        )
+        value = loss_of(
             image_features,
             text_features,
             logit_scale=self.model.logit_scale,

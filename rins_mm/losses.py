@@ -9,6 +9,8 @@ Axes: B rows of this rank, M rows of all ranks, E embedding, K key columns.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rins_mm.distributed import gather, sum_over_ranks
+from rins_mm.pair_tiles import LINEAR_FROM, Side
+from rins_mm.tiled_sigmoid import Exchange, TiledSigmoid
 
 
 def matching_pairs(
@@ -36,12 +40,47 @@ def sigmoid_loss(
     text_keys: Int64[Tensor, "B K"],
     valid: Bool[Tensor, " B"],
     group: dist.ProcessGroup | None,
+    tile_size: int = 0,
+    exchange: Exchange = "ring",
 ) -> Float[Tensor, ""]:
-    """SigLIP's pairwise loss (arXiv 2303.15343, section 3): every pair is a yes-or-no question of its own."""
+    """SigLIP's pairwise loss (arXiv 2303.15343, section 3): every pair is a yes-or-no question of its own.
+
+    Computed over tiles of `tile_size` pictures and texts (0: by device), never the whole pair matrix, with
+    the gradients at once; all ranks must give it the same weight in what they differentiate.
+    """
+    value: Tensor = TiledSigmoid.apply(
+        image_features,
+        text_features,
+        logit_scale,
+        logit_bias,
+        (
+            Side(features=image_features.detach(), keys=image_keys, valid=valid),
+            Side(features=text_features.detach(), keys=text_keys, valid=valid),
+        ),
+        group,
+        tile_size,
+        exchange,
+        torch.is_grad_enabled(),
+    )
+    return value
+
+
+def dense_sigmoid_loss(
+    image_features: Float[Tensor, "B E"],
+    text_features: Float[Tensor, "B E"],
+    *,
+    logit_scale: Float[Tensor, "1"],
+    logit_bias: Float[Tensor, "1"],
+    image_keys: Int64[Tensor, "B K"],
+    text_keys: Int64[Tensor, "B K"],
+    valid: Bool[Tensor, " B"],
+    group: dist.ProcessGroup | None,
+) -> Float[Tensor, ""]:
+    """The same loss from the whole pair matrix, left to autograd: the reference of the tiled form."""
     texts, all_keys, all_valid = _gather_rows(text_features, text_keys, valid, group)
     logits = _logits(image_features, texts, logit_scale, logit_bias)
     signs = torch.where(matching_pairs(image_keys, all_keys), -1.0, 1.0)
-    losses = F.softplus(signs * logits)
+    losses = F.softplus(signs * logits, threshold=LINEAR_FROM)
     counted = valid[:, None] & all_valid[None, :]
     share = torch.where(counted, losses, 0.0).sum() / all_valid.sum().clamp(min=1)
     return _global_value(share, group)
@@ -81,7 +120,26 @@ def softmax_loss(
 
 LossFunction = Callable[..., Tensor]
 
-LOSSES: dict[str, LossFunction] = {"sigmoid": sigmoid_loss, "softmax": softmax_loss}
+LOSSES: dict[str, LossFunction] = {
+    "sigmoid": sigmoid_loss,
+    "dense_sigmoid": dense_sigmoid_loss,
+    "softmax": softmax_loss,
+}
+
+
+def choose_loss(
+    kind: Literal["sigmoid", "softmax"],
+    *,
+    form: Literal["tiled", "dense"],
+    tile_size: int,
+    exchange: Exchange,
+) -> LossFunction:
+    """The loss of this kind; form, tiles and exchange are choices of the sigmoid loss alone."""
+    if kind == "softmax":
+        return LOSSES["softmax"]
+    if form == "dense":
+        return LOSSES["dense_sigmoid"]
+    return partial(LOSSES["sigmoid"], tile_size=tile_size, exchange=exchange)
 
 
 def _cross_entropy(

@@ -23,6 +23,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "eval_every": (config.eval_every, 0),
             "log_every": (config.log_every, 1),
             "num_threads": (config.num_threads, 1),
+            "loss.tile_size": (config.loss.tile_size, 0),
             "guard.max_in_a_row": (config.guard.max_in_a_row, 1),
             # The standard deviation of a single step is none.
             "guard.spike_window": (config.guard.spike_window, 2),

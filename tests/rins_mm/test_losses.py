@@ -14,7 +14,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 
 from rins_mm.losses import LOSSES, matching_pairs
 
-both_losses = pytest.mark.parametrize("kind", LOSSES)
+all_losses = pytest.mark.parametrize("kind", LOSSES)
 
 
 @dataclass(kw_only=True)
@@ -122,17 +122,18 @@ def softmax_by_hand(rows):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("invalid", [(), (2, 5), (0, 1, 2, 3)])
-def test_both_losses_are_what_loops_over_all_pairs_give(seed, invalid):
+def test_the_losses_are_what_loops_over_all_pairs_give(seed, invalid):
     rows = make_rows(seed=seed, invalid=invalid)
-    assert rows.loss("sigmoid").item() == pytest.approx(sigmoid_by_hand(rows), rel=1e-12)
+    for kind in ("sigmoid", "dense_sigmoid"):
+        assert rows.loss(kind).item() == pytest.approx(sigmoid_by_hand(rows), rel=1e-12)
     assert rows.loss("softmax").item() == pytest.approx(softmax_by_hand(rows), rel=1e-12)
 
 
-@both_losses
+@all_losses
 def test_on_the_diagonal_value_and_gradients_are_open_clips(kind):
     rows = make_rows(shared=False, invalid=())
     ours = rows.gradients(kind)
-    if kind == "sigmoid":
+    if kind.endswith("sigmoid"):
         value = SigLipLoss()(rows.images, rows.texts, rows.scale.exp(), rows.bias)
     else:
         # A bias does not change a softmax.
@@ -145,7 +146,7 @@ def test_on_the_diagonal_value_and_gradients_are_open_clips(kind):
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
 
 
-@both_losses
+@all_losses
 def test_gradients_are_those_of_finite_differences(kind):
     rows = make_rows()
     leaves = (rows.images, rows.texts, rows.scale, rows.bias)
@@ -177,7 +178,7 @@ def test_a_shared_key_turns_a_pair_into_a_match():
     torch.testing.assert_close(rows.loss() - before, -logit[0] / 7)
 
 
-@both_losses
+@all_losses
 def test_invalid_rows_count_for_nothing(kind):
     rows = make_rows()
     before = rows.gradients(kind)
@@ -195,14 +196,14 @@ def test_invalid_rows_count_for_nothing(kind):
     torch.testing.assert_close(rows.loss(kind).detach(), before["value"], rtol=1e-13, atol=0)
 
 
-@both_losses
+@all_losses
 def test_a_batch_without_a_valid_row_costs_nothing(kind):
     rows = make_rows(invalid=range(7))
     found = rows.gradients(kind)
     assert all(not value.any() for value in found.values())
 
 
-@both_losses
+@all_losses
 def test_the_order_of_rows_does_not_matter(kind):
     rows = make_rows()
     order = torch.tensor([3, 0, 6, 5, 1, 2, 4])
@@ -217,7 +218,7 @@ def test_the_softmax_loss_gives_the_bias_a_gradient_of_zero():
     assert torch.equal(found["bias"], torch.zeros(1, dtype=torch.float64))
 
 
-@both_losses
+@all_losses
 def test_autocast_changes_no_bit_of_the_loss(kind):
     rows = make_rows(64, invalid=(), dtype=torch.float32)
     expected = rows.gradients(kind)
@@ -275,7 +276,7 @@ CASES = {"all valid": (), "some invalid": (2, 5, 7), "a rank without any": (0, 3
 
 
 @pytest.mark.parametrize("case", CASES)
-@both_losses
+@all_losses
 def test_ranks_together_give_the_value_and_gradients_of_one_process(shares, kind, case):
     world_size = len(shares)
     alone = make_rows(NUM_ROWS, invalid=CASES[case]).gradients(kind)
@@ -292,7 +293,7 @@ def test_ranks_together_give_the_value_and_gradients_of_one_process(shares, kind
             assert not one[name][len(own) :].any()
 
 
-@both_losses
+@all_losses
 def test_the_value_has_the_same_bits_on_every_rank(shares, kind):
     first, *others = (one[f"{kind}/values"] for one in shares)
     for values in others:
