@@ -54,7 +54,7 @@ class LossConfig:
     form: Literal["tiled", "dense"] = "tiled"
     """sigmoid only. tiled: memory grows with the batch; dense: with its square, as the reference does."""
     tile_size: int = 0
-    """tiled only: pictures and texts in a tile of the pair matrix; 0: by device, 512 on the CPU."""
+    """tiled only: pictures and texts in a tile of the pair matrix; 0: by device, 1,024 on the CPU."""
     exchange: Literal["ring", "gather"] = "ring"
     """tiled only. ring: texts travel from rank to rank; gather: every rank holds those of all ranks."""
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-TILE_SIZES = {"cpu": 512, "cuda": 4096}
+TILE_SIZES = {"cpu": 1024, "cuda": 4096}
 """Rows and columns of a tile by device. On the CPU the quickest measured; not measured on GPUs yet."""
 
 LINEAR_FROM = 40.0
@@ -42,7 +42,7 @@ class PairSums:
     """Sums over pairs, before the division by the number of valid rows."""
 
     def __init__(self, images: Float[Tensor, "B E"], dtype: torch.dtype) -> None:
-        self.totals: Float64[Tensor, "3"] = images.new_zeros(3, dtype=torch.float64)
+        self.totals: Float64[Tensor, " 3"] = images.new_zeros(3, dtype=torch.float64)
         """Of the losses, and of their derivatives by the logarithm of the scale and by the bias."""
         self.image_gradient: Float[Tensor, "B E"] = torch.zeros_like(images, dtype=dtype)
 

@@ -223,9 +223,7 @@ def test_ring_and_gather_are_the_dense_form_at_any_number_of_ranks(run_on_ranks,
         part = {name: v if name in ("scale", "bias") else v[own] for name, v in batch.items()}
         found = {form: gradients_of(loss, part, dist.group.WORLD) for form, loss in forms.items()}
         with torch.no_grad():
-            without = {
-                form: value_of(loss, part, dist.group.WORLD) for form, loss in forms.items()
-            }
+            without = {form: value_of(loss, part, dist.group.WORLD) for form, loss in forms.items()}
         return found, without
 
     results = run_on_ranks(on_rank, world_size)
