@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/recipes.md", "docs/data.md")
+PAGES = ("README.md", "docs/recipes.md", "docs/data.md", "docs/performance.md")
 NONE = "\N{EN DASH}"
 ROOMS = ("data_pipelines", "eval", "rins_mm", "configs", "benchmarks", "docs")
 
@@ -171,6 +171,34 @@ def data_scale() -> str:
     )
 
 
+def loss_cost() -> str:
+    """Time and memory of the sigmoid loss beside its three matrix products and open_clip's."""
+    rows = [
+        "| width | batch | tiled : three products | open_clip : tiled | memory, tiled "
+        "| memory, open_clip | tiled : open_clip |",
+        "| ---: |" + " ---: |" * 6,
+    ]
+    timed, alone = (_results(name) for name in ("loss", "loss_memory"))
+    theirs: dict[tuple[int, int], float] = {}
+    for row in timed["sizes"] + alone["sizes"]:
+        width, batch, memory = row["width"], row["batch"], row["memory_bytes"]
+        measured = "open_clip" in memory and not row["open_clip_memory_is_estimated"]
+        dense = memory["open_clip"] if measured else 4 * theirs[width, batch // 2]
+        theirs[width, batch] = dense
+        ratios = (row.get(name) for name in ("times_products", "open_clip_times_tiled"))
+        cells = [NONE if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        mark = "" if measured else " (estimated)"
+        rows.append(
+            f"| {width} | {batch:,} | {' | '.join(cells)} | {memory['tiled'] / 2**20:,.0f} MiB "
+            f"| {dense / 2**20:,.0f} MiB{mark} | {memory['tiled'] / dense:.3f} |"
+        )
+    rows.append(
+        f"\nForward and backward in fp32, {timed['threads']} thread; time {timed['time']}, medians of rounds in turn; load average "
+        f"{timed['load_average']:.1f} at the start."
+    )
+    return "\n".join(rows)
+
+
 def _results(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
@@ -194,6 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decoding difference": decoding_difference,
     "data speed": data_speed,
     "data scale": data_scale,
+    "loss cost": loss_cost,
 }
 
 
