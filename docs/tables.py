@@ -193,8 +193,8 @@ def loss_cost() -> str:
             f"| {dense / 2**20:,.0f} MiB{mark} | {memory['tiled'] / dense:.3f} |"
         )
     rows.append(
-        f"\nForward and backward in fp32, {timed['threads']} thread; time {timed['time']}, medians of rounds in turn; load average "
-        f"{timed['load_average']:.1f} at the start."
+        f"\nForward and backward in fp32, {timed['threads']} thread; time {timed['time']}, medians of rounds in "
+        f"turn; load average {timed['load_average']:.1f} at the start."
     )
     return "\n".join(rows)
 
