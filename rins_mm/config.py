@@ -97,8 +97,8 @@ class TrainConfig:
     """Steps between lines of the log."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """fp32, or bf16 autocast in the towers; weights, loss and updates are fp32 either way."""
-    compile: bool = False
-    """Compile the towers' blocks (torch.compile): minutes at the start, then faster steps on GPUs, hardly on CPUs."""
+    compile: Literal["off", "inductor", "aot_eager"] = "off"
+    """Compile the towers' blocks (torch.compile) with this backend; inductor: minutes at the start, then faster steps on GPUs, hardly on CPUs."""
     num_threads: int = 1
     """CPU threads per rank."""
     deterministic: bool = False

@@ -60,8 +60,8 @@ class Learner:
             if config.ema_decay
             else None
         )
-        if config.compile:
-            compile_blocks(self.model)
+        if config.compile != "off":
+            compile_blocks(self.model, backend=config.compile)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.gradients = GradientBuffer(self.model.parameters(), num_votes=3)
         self.guard = StepGuard(config.guard)

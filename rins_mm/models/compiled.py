@@ -6,7 +6,7 @@ from torch.fx.experimental import _config as symbolic_shapes
 from rins_mm.models.siglip import SigLIP
 
 
-def compile_blocks(model: SigLIP, *, backend: str = "inductor") -> None:
+def compile_blocks(model: SigLIP, *, backend: str) -> None:
     """Compile the blocks of both towers where they are: names of weights stay as they were.
 
     The number of a text tower's rows and their length change from step to step: no size of its inputs is
