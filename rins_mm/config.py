@@ -98,7 +98,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "bf16"
     """fp32, or bf16 autocast in the towers; weights, loss and updates are fp32 either way."""
     compile: Literal["off", "inductor", "aot_eager"] = "off"
-    """Compile the towers' blocks (torch.compile) with this backend; inductor: minutes at the start, then faster steps on GPUs, hardly on CPUs."""
+    """Compile the towers' blocks (torch.compile) with this backend; inductor takes minutes at the start, for
+    faster steps on GPUs and hardly on CPUs."""
     num_threads: int = 1
     """CPU threads per rank."""
     deterministic: bool = False
