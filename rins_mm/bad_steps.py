@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
+from rins_mm.distributed import whole
 from rins_mm.guard import StepGuard
 
 MAX_FILES = 100
@@ -52,11 +53,13 @@ def describe_bad_step(
     All as plain values: `non_finite` counts numbers that are none, `parameters_without_finite_gradient`
     counts them by parameter.
     """
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    counts = {name: _non_finite(gradient) for name, gradient in gradients.items()}
+    counts: dict[str, int] = {}
     towers: dict[str, list[Tensor]] = {}
-    for name, gradient in gradients.items():
-        towers.setdefault(name.partition(".")[0], []).append(gradient.norm())
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            gradient = whole(parameter.grad)
+            counts[name] = _non_finite(gradient)
+            towers.setdefault(name.partition(".")[0], []).append(gradient.norm())
     return {
         "sample_keys": list(batch.sample_keys),
         "valid": batch.valid.tolist(),

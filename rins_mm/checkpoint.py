@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
+from rins_mm.distributed import part_like
 
 FORMAT_VERSION = 2
 """Of folders with a manifest. Version 1 is read too: it lacks the manifest's hash of itself, no more."""
@@ -219,7 +220,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
             )
     with torch.no_grad():
         for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(part_like(parameter, tensors[name]))
 
 
 def restore_optimizer(
@@ -233,7 +234,8 @@ def restore_optimizer(
         # Moments lie beside their parameters. Step counts do where the update is one kernel; elsewhere
         # they stay on the CPU, where reading them does not wait for the device.
         beside = tensor.dim() > 0 or optimizer.defaults.get("fused") or False
-        optimizer.state[parameter][key] = tensor.to(parameter.device) if beside else tensor
+        own = part_like(parameter, tensor) if tensor.shape == parameter.shape else tensor
+        optimizer.state[parameter][key] = own.to(parameter.device) if beside else own
     numbers = json.loads((checkpoint.folder / "optimizer.json").read_text())
     for name, number in numbers.items():
         parameter_name, _, key = name.rpartition("/")

@@ -24,18 +24,25 @@ from rins_mm.checkpoint import (
     sync,
     write_manifest,
 )
+from rins_mm.distributed import whole
 
 MARGIN_BYTES = 16 * 2**20
 """Room beyond the tensors: JSON, the blocks of the file system, the log of the run."""
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a run, at most one at a time. For the first rank: all hold the same."""
+    """Writes the checkpoints of a run, at most one at a time.
 
-    def __init__(self, run_dir: Path, *, keep: int, asynchronous: bool = True) -> None:
+    Only the first rank writes. The others call the same methods, to give their parts of sharded tensors.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, keep: int, asynchronous: bool = True, writes: bool = True
+    ) -> None:
         self.run_dir = run_dir
         self.keep = keep
         self.asynchronous = asynchronous
+        self.writes = writes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._buffers: dict[str, dict[str, Tensor]] = {}
@@ -58,6 +65,11 @@ class CheckpointWriter:
         self.finish()
         if step not in self._written:
             tensors, numbers = gather_tensors(model, average, optimizer)
+            if not self.writes:
+                for tensor in (t for named in tensors.values() for t in named.values()):
+                    whole(tensor)
+                self._written.add(step)
+                return time.perf_counter() - started
             self._require_room(num_bytes(tensors))
             texts = {"optimizer.json": as_json(numbers), "state.json": as_json(state)}
             copies = self._copy(tensors)
@@ -116,7 +128,7 @@ class CheckpointWriter:
                 copy = kept.get(name)
                 if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
                     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-                copies[file][name] = copy.copy_(tensor, non_blocking=True)
+                copies[file][name] = copy.copy_(whole(tensor), non_blocking=True)
         if any(t.is_cuda for named in tensors.values() for t in named.values()):
             torch.cuda.synchronize()
         self._buffers = copies

@@ -100,6 +100,9 @@ class TrainConfig:
     compile: Literal["off", "inductor", "aot_eager"] = "off"
     """Compile the towers' blocks (torch.compile) with this backend; inductor takes minutes at the start, for
     faster steps on GPUs and hardly on CPUs."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """none: every rank holds the whole model; fsdp: a part of its weights, gradients and moments (the same with
+    one rank). A run may change it when it is resumed."""
     num_threads: int = 1
     """CPU threads per rank."""
     deterministic: bool = False

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from data_pipelines.errors import UserError
 from eval.ranks import Ranks
@@ -106,6 +107,26 @@ def sum_over_ranks(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     return total
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which each rank may hold a part. Then every rank must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_like(own: Tensor, tensor: Tensor) -> Tensor:
+    """Of a whole tensor what `own` holds of its own: all, or this rank's part."""
+    if not isinstance(own, DTensor):
+        return tensor
+    # Each rank has read the whole tensor and takes its part; nothing is sent.
+    return distribute_tensor(
+        tensor.to(own.device), own.device_mesh, own.placements, src_data_rank=None
+    )
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 class GradientBuffer:
     """All gradients of a model in one flat tensor, in the order of its parameters, and a few votes.
 
@@ -132,6 +153,10 @@ class GradientBuffer:
     def zero(self) -> None:
         """Forget the gradients and the votes of the last step."""
         self._exchanged.zero_()
+
+    def own_norm(self) -> Float[Tensor, ""]:
+        """The norm of what the buffer holds: before the exchange, of this rank's share."""
+        return self.flat.norm()
 
     def sum_over_ranks(self, group: dist.ProcessGroup | None) -> None:
         """Each rank's share becomes the gradient of the global loss."""

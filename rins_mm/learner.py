@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data_pipelines.batch import ImageTextBatch
@@ -27,6 +28,7 @@ from rins_mm.models.recursion import Calls, draw_calls
 from rins_mm.models.siglip import SigLIP
 from rins_mm.optim import build_optimizer, set_learning_rate
 from rins_mm.schedules import learning_rate_factor
+from rins_mm.sharding import ShardedGradients, gathered, on_parts, shard, skeleton_of
 from rins_mm.watch import Watch
 
 STOP, NO_BATCH, LOSS = 0, 1, 2
@@ -62,10 +64,24 @@ class Learner:
         )
         if config.compile != "off":
             compile_blocks(self.model, backend=config.compile)
+        self.skeleton: SigLIP | None = None
+        """The model without weights, where each rank holds a part of them; None where it holds all."""
+        if config.sharding == "fsdp" and self.group is not None:
+            self.skeleton = skeleton_of(self.model)
+            self.shard()
+        gradients = GradientBuffer if self.skeleton is None else ShardedGradients
+        self.gradients = gradients(self.model.parameters(), num_votes=3)
         self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.gradients = GradientBuffer(self.model.parameters(), num_votes=3)
         self.guard = StepGuard(config.guard)
         self.running_statistics = running_statistics(self.model)
+
+    def shard(self) -> None:
+        """Keep a part of the weights, and of their average, on each rank."""
+        mesh = init_device_mesh(self.device.type, (self.ranks.world_size,))
+        shard(self.model, mesh, bf16=self.config.precision == "bf16")
+        if self.average is not None:
+            shard(cast(SigLIP, self.average.module), mesh, bf16=False)
+            self.average.multi_avg_fn = on_parts(get_ema_multi_avg_fn(self.config.ema_decay))
 
     def train_step(
         self,
@@ -88,7 +104,7 @@ class Learner:
         statistics = [buffer.clone() for buffer in self.running_statistics]
         self.gradients.zero()
         found = self.find_gradients(step, batch, image_calls, text_calls)
-        own_gradient_norm = self.gradients.flat.norm()
+        own_gradient_norm = self.gradients.own_norm()
         self.gradients.votes[STOP] = asked_to_stop
         self.gradients.votes[NO_BATCH] = not has_batch
         self.gradients.votes[LOSS] = found.loss
@@ -202,8 +218,12 @@ class Learner:
             self.average.update_parameters(self.model)
 
     def best_model(self) -> SigLIP:
-        """The model to be evaluated: the averaged weights where an average is kept."""
-        return self.model if self.average is None else cast(SigLIP, self.average.module)
+        """The model to be evaluated: the averaged weights where an average is kept.
+
+        Whole on every rank: ranks encode different numbers of blocks, and sharded towers need all ranks.
+        """
+        model = self.model if self.average is None else cast(SigLIP, self.average.module)
+        return model if self.skeleton is None else gathered(model, self.skeleton)
 
     def saved_parts(self) -> dict[str, Any]:
         """What a checkpoint holds tensors of."""

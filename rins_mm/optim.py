@@ -2,9 +2,11 @@
 
 import difflib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 
@@ -67,6 +69,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     betas = (config.beta1, config.beta2)
     rate = config.peak_learning_rate
     if config.name == "adamw":
+        groups = [part for group in groups for part in _without_mixtures(group)]
         return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=config.epsilon, fused=True)
     check_optimizer_name(config.name)
     # timm drops betas where an optimizer has none: big_vision's Adafactor names them otherwise.
@@ -81,6 +84,15 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         raise UserError(
             f"the optimizer {config.name!r} cannot be used here: {error}; choose adamw or adafactorbv"
         ) from error
+
+
+def _without_mixtures(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The group, parted where it has both sharded and whole parameters: one kernel takes either."""
+    sharded = [p for p in group["params"] if isinstance(p, DTensor)]
+    others = [p for p in group["params"] if not isinstance(p, DTensor)]
+    if not sharded or not others:
+        return [group]
+    return [{**group, "params": sharded}, {**group, "params": others}]
 
 
 def check_optimizer_name(name: str) -> None:

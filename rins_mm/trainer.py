@@ -56,6 +56,7 @@ class Trainer:
             Path(config.run_dir),
             keep=config.keep_checkpoints,
             asynchronous=config.checkpoint_async,
+            writes=ranks.is_first,
         )
         self.stall_seconds = 0.0
 
@@ -110,6 +111,8 @@ class Trainer:
 
     def measure(self, done: int) -> bool:
         """Evaluate what the first `done` steps gave; False when the ranks are asked to stop meanwhile."""
+        if not self.config.evaluation.tasks:
+            return True
         self.watch.mark("evaluating")
         try:
             metrics = self.evaluate(self.learner.best_model(), done)
@@ -168,11 +171,9 @@ class Trainer:
             self.run_log.write_bad_samples(done, total)
 
     def save(self, done: int) -> None:
-        """Begin a checkpoint, on the first rank: all ranks hold the same weights."""
+        """Begin a checkpoint; the first rank writes it."""
         self.watch.mark("saving")
         self.saved_step = done
-        if not self.ranks.is_first:
-            return
         stall = self.writer.begin(
             done,
             **self.learner.saved_parts(),

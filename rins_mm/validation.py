@@ -60,6 +60,11 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
     _check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
     check_optimizer_name(config.optimizer.name)
+    if config.sharding == "fsdp" and config.optimizer.name != "adamw":
+        raise UserError(
+            f"the optimizer {config.optimizer.name!r} needs whole parameters, and with --sharding fsdp a rank "
+            "holds parts of them; choose --optimizer.name adamw or --sharding none"
+        )
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "tensorboard is asked for but not installed; pip install tensorboard, or leave out --tensorboard"
