@@ -20,15 +20,20 @@ def make_model():
     return encoder(recursion=RecursionConfig(signature="A^3B")).model
 
 
-def take_gradient(model, gradients, depth, rank):
+def take_gradient(model, gradients, depth, rank, *, passes=1):
     gradients.zero()
     generator = torch.Generator().manual_seed(rank)
     pictures = torch.rand(4, 3, 32, 32, generator=generator)
     tokens = torch.randint(1, 100, (20,), generator=generator).int()
     offsets = torch.arange(0, 21, 5).int()
-    images, texts = model(pictures, tokens, offsets, tuple(depth), tuple(depth))
-    logits = (images @ texts.T) * model.logit_scale.exp() + model.logit_bias
-    logits.square().mean().backward()
+    for _ in range(passes):
+        if passes > 1:
+            # As one does who needs the features of all parts before the gradients of the first.
+            with torch.no_grad():
+                model(pictures, tokens, offsets, tuple(depth), tuple(depth))
+        images, texts = model(pictures, tokens, offsets, tuple(depth), tuple(depth))
+        logits = (images @ texts.T) * model.logit_scale.exp() + model.logit_bias
+        logits.square().mean().backward()
     gradients.votes[1] = rank + 1.0
     gradients.sum_over_ranks(dist.group.WORLD)
     return gradients.clip(0.5)
@@ -64,6 +69,9 @@ def on_rank(ranks):
             "exchanges": exchanges(profiled),
             "gradient": {n: whole(p.grad).clone() for n, p in models[kind].named_parameters()},
         }
+    norm = take_gradient(sharded, strategies["sharded"], "AAAB", ranks.rank, passes=3)
+    found["three passes"] = whole(sharded.text_tower.blocks[0].mlp.expand.weight.grad).clone()
+    found["three norms"] = norm
     weights = gathered(sharded, skeleton).state_dict()
     found["equal"] = all(torch.equal(weights[n], t) for n, t in plain.state_dict().items())
     a_weight = sharded.text_tower.token_embedding.weight
@@ -99,6 +107,15 @@ def test_gradients_are_those_of_whole_models_summed_over_ranks_and_calls(outcome
             whole_gradient.append(gradient.flatten())
             difference.append((sharded["gradient"][name] - gradient).flatten())
         assert torch.cat(difference).norm() <= 1e-5 * torch.cat(whole_gradient).norm() > 0
+
+
+def test_gradients_of_several_passes_add_up(outcomes):
+    name = "text_tower.blocks.0.mlp.expand.weight"
+    for outcome in outcomes:
+        once = outcome["plain", "AAAB"]
+        torch.testing.assert_close(outcome["three norms"], 3 * once["norm"], rtol=1e-5, atol=0)
+        # Both have been clipped to the same norm.
+        torch.testing.assert_close(outcome["three passes"], once["gradient"][name])
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
