@@ -26,9 +26,10 @@ from rins_mm.recorded_config import read_config, write_config
 
 MAY_CHANGE = {
     "run_dir", "max_steps", "micro_batch_size", "checkpoint_every", "keep_checkpoints", "checkpoint_async",
-    "eval_every", "log_every", "num_threads", "deterministic", "sharding", "timeout_seconds", "tensorboard", "evaluation.tasks",
-    "evaluation.text_signatures", "evaluation.data", "data.num_workers", "data.prefetch_batches",
-    "data.max_bad_fraction", "data.watchdog_seconds", "guard.max_in_a_row", "guard.spike_sigmas", "guard.spike_window",
+    "eval_every", "log_every", "num_threads", "deterministic", "sharding", "timeout_seconds", "tensorboard",
+    "evaluation.tasks", "evaluation.text_signatures", "evaluation.data", "data.num_workers",
+    "data.prefetch_batches", "data.max_bad_fraction", "data.watchdog_seconds", "guard.max_in_a_row",
+    "guard.spike_sigmas", "guard.spike_window",
 }  # fmt: skip
 """Settings that a resumed run may change without becoming another run."""
 
