@@ -113,6 +113,8 @@ class TrainConfig:
     """Keep an exponential moving average of the weights with this decay per step, and evaluate it; 0: none."""
     tensorboard: bool = False
     """Also write TensorBoard files."""
+    profile: int = 0
+    """Steps that the first rank traces by torch's profiler, soon after each start, into profile/ of the run; 0: none."""
     image: ImageTowerConfig = field(default_factory=ImageTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from timm.layers import PatchDropout
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
@@ -61,21 +64,88 @@ def _expected(per_group: Mapping[str, float | int], recursion: RecursionConfig) 
 def text_cost(config: TextTowerConfig, *, embedding_width: int, length: float) -> TowerCost:
     """The text tower on captions of `length` tokens (the context length where padding is attended)."""
     L = float(config.context_length) if config.padding == "siglip" else length
-    projections = 2 * L * (4 * config.width**2 + 2 * config.width * config.mlp_width)
-    attention = 4 * L * L * config.width
+    return _captions_cost(config, embedding_width, captions=1, tokens=L, pairs_of_tokens=L * L)
+
+
+def _captions_cost(
+    config: TextTowerConfig,
+    embedding_width: int,
+    *,
+    captions: int,
+    tokens: float,
+    pairs_of_tokens: float,
+) -> TowerCost:
+    """The text tower on several captions: their tokens, and the sum of their squared lengths."""
+    projections = 2 * tokens * (4 * config.width**2 + 2 * config.width * config.mlp_width)
+    attention = 4 * pairs_of_tokens * config.width
     blocks = group_sizes(config.recursion.signature, config.depth)
     return TowerCost(
-        outside_blocks=2.0 * config.width * embedding_width,
+        outside_blocks=2.0 * captions * config.width * embedding_width,
         per_group={letter: size * (projections + attention) for letter, size in blocks.items()},
         blocks_per_group=blocks,
     )
 
 
-def image_cost(config: ImageTowerConfig) -> TowerCost:
-    """The image tower, counted by running it without data: this holds for any timm model."""
+class StepCost:
+    """Model operations of training steps, from the calls that ran and the captions that were read.
+
+    What is computed twice to save memory counts once, and padding that is not computed not at all.
+    """
+
+    def __init__(
+        self, image: ImageTowerConfig, text: TextTowerConfig, *, embedding_width: int
+    ) -> None:
+        self.image = image_cost(image, training=True)
+        self.text = text
+        self.embedding_width = embedding_width
+        self.text_blocks = group_sizes(text.recursion.signature, text.depth)
+
+    def flops(
+        self,
+        caption_lengths: Int[Tensor, " B"],
+        image_calls: Calls,
+        text_calls: Calls,
+        *,
+        world_size: int,
+    ) -> float:
+        """Operations of one rank's share of a step: towers, and its rows of the loss."""
+        B = len(caption_lengths)
+        lengths = laid_out(self.text, caption_lengths.double())
+        text = _captions_cost(
+            self.text,
+            self.embedding_width,
+            captions=B,
+            tokens=float(lengths.sum()),
+            pairs_of_tokens=float(lengths.square().sum()),
+        )
+        logits = 2.0 * B * (B * world_size) * self.embedding_width
+        towers = B * self.image.forward(image_calls) + text.forward(text_calls)
+        return STEP_PER_FORWARD * (towers + logits)
+
+    def layer_steps(self, image_calls: Calls, text_calls: Calls) -> int:
+        """How many blocks a pair passes, in both towers."""
+        text = sum(self.text_blocks[letter] for letter in text_calls)
+        return self.image.layer_steps(image_calls) + text
+
+
+def laid_out(config: TextTowerConfig, lengths: Tensor) -> Tensor:
+    """The lengths that captions have when they are computed, with the padding that is computed too."""
+    if config.padding == "siglip":
+        return torch.full_like(lengths, config.context_length)
+    return lengths if getattr(config, "packing", False) else lengths.max().expand_as(lengths)
+
+
+def image_cost(config: ImageTowerConfig, *, training: bool = False) -> TowerCost:
+    """The image tower, counted by running it without data: this holds for any timm model.
+
+    In training, patches that are dropped cost nothing.
+    """
     with torch.device("meta"):
         tower = ImageTower(config).eval().requires_grad_(False)
     set_fused_attention(tower, fused=False)
+    for module in tower.modules():
+        if isinstance(module, PatchDropout):
+            module.train(training)
     if tower.stack is None:
         return TowerCost(
             outside_blocks=_count(tower, ()),

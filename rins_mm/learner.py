@@ -29,6 +29,7 @@ from rins_mm.models.siglip import SigLIP
 from rins_mm.optim import build_optimizer, set_learning_rate
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.sharding import ShardedGradients, gathered, on_parts, shard, skeleton_of
+from rins_mm.step_timer import StepTimer
 from rins_mm.watch import Watch
 
 STOP, NO_BATCH, LOSS = 0, 1, 2
@@ -53,6 +54,7 @@ class Learner:
         self.device = device
         self.watch = watch
         self.say = say
+        self.timer = StepTimer(device)
         self.group = dist.group.WORLD if ranks.world_size > 1 else None
         self.model = model.to(device)
         slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
@@ -97,6 +99,7 @@ class Learner:
         nothing is updated on any rank, and the answer is None.
         """
         config, model = self.config, self.model
+        self.timer.enter("forward_backward")
         image_calls = draw_calls(config.image.recursion, tower="image", seed=config.seed, step=step)
         text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
 
@@ -108,10 +111,12 @@ class Learner:
         self.gradients.votes[STOP] = asked_to_stop
         self.gradients.votes[NO_BATCH] = not has_batch
         self.gradients.votes[LOSS] = found.loss
+        self.timer.enter("exchange")
         self.watch.mark("exchanging gradients")
         self.gradients.sum_over_ranks(self.group)
         if self.gradients.votes[NO_BATCH]:
             return None
+        self.timer.enter("optimizer")
         # All ranks hold the same loss, unless one has gone wrong: then the mean is not finite on any.
         mean_loss = self.gradients.votes[LOSS] / self.ranks.world_size
         gradient_norm = self.gradients.clip(config.optimizer.max_gradient_norm)
@@ -137,6 +142,7 @@ class Learner:
             )
             rank = self.ranks.rank
             leave_out(config, self.guard, facts, step=step + 1, rank=rank, say=self.say)
+        self.timer.enter("other")
         return {
             **metrics,
             "logit_scale": model.logit_scale.detach().exp(),

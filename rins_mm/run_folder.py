@@ -22,11 +22,13 @@ from eval.ranks import Ranks
 from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
 from rins_mm.config import TrainConfig, build_tokenizer
 from rins_mm.determinism import describe_determinism
+from rins_mm.distributed import local_device
+from rins_mm.peak import describe_peak
 from rins_mm.recorded_config import read_config, write_config
 
 MAY_CHANGE = {
     "run_dir", "max_steps", "micro_batch_size", "checkpoint_every", "keep_checkpoints", "checkpoint_async",
-    "eval_every", "log_every", "num_threads", "deterministic", "sharding", "timeout_seconds", "tensorboard",
+    "eval_every", "log_every", "num_threads", "deterministic", "sharding", "timeout_seconds", "tensorboard", "profile",
     "evaluation.tasks", "evaluation.text_signatures", "evaluation.data", "data.num_workers",
     "data.prefetch_batches", "data.max_bad_fraction", "data.watchdog_seconds", "guard.max_in_a_row",
     "guard.spike_sigmas", "guard.spike_window",
@@ -111,8 +113,10 @@ def begin_run(
         **describe_determinism(),
     }
     path = run_dir / "environment.json"
-    if path.exists() and json.loads(path.read_text()) != environment:
+    if path.exists() and not _same_but_peak(json.loads(path.read_text()), environment):
         shutil.copy2(path, run_dir / f"environment.until-{stamp}.json")
+    # Measured anew, a peak never comes out the same: it is no change of the environment.
+    environment["peak"] = describe_peak(local_device(), config.precision)
     path.write_text(json.dumps(environment, indent=2) + "\n")
 
 
@@ -138,6 +142,10 @@ def describe_environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def _same_but_peak(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    return {name: value for name, value in recorded.items() if name != "peak"} == found
 
 
 def _git(*arguments: str) -> str | None:

@@ -2,10 +2,8 @@
 
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +59,10 @@ class RunLog:
         self._write(row)
         self.say(
             f"step {row['step']:>6}  loss {row['loss']:.4f}  {row['samples_per_second']:.0f} samples/s  "
-            f"wait {row['data_wait_fraction']:.0%}  lr {row['learning_rate']:.2e}  "
+            f"{row['flops_per_second'] / 1e12:.3g} TFLOP/s  MFU {row['mfu']:.0%}  "
+            f"{row['layer_steps']:.1f} layers  wait {row['data_wait_fraction']:.0%}  "
+            f"model {row['forward_backward_fraction']:.0%}  exchange {row['exchange_fraction']:.0%}  "
+            f"optimizer {row['optimizer_fraction']:.0%}  lr {row['learning_rate']:.2e}  "
             f"grad {row['gradient_norm']:.2f}  scale {row['logit_scale']:.2f}  "
             f"bias {row['logit_bias']:.2f}  text {row['text_calls']}"
         )
@@ -134,30 +135,3 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}, is damaged; mend or remove it") from error
     return rows
-
-
-class StepTimer:
-    """Seconds per step, and how many of them were spent waiting for data."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin anew: what was neither training nor waiting for data does not count."""
-        self.started = time.perf_counter()
-        self.waited = 0.0
-        self.steps = 0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around the wait for a batch, once per step."""
-        before = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - before
-        self.steps += 1
-
-    def read(self) -> tuple[float, float, int]:
-        """Elapsed and waited seconds and number of steps since the last reading."""
-        elapsed, waited, steps = time.perf_counter() - self.started, self.waited, self.steps
-        self.restart()
-        return elapsed, waited, steps

@@ -14,10 +14,13 @@ from data_pipelines.batch import ImageTextBatch
 from eval.ranks import Interrupted, Ranks
 from rins_mm.checkpoint_writer import CheckpointWriter
 from rins_mm.config import TrainConfig
+from rins_mm.flops import StepCost
 from rins_mm.learner import STOP, Learner
 from rins_mm.models.siglip import SigLIP
-from rins_mm.run_log import RunLog, StepTimer, has_evaluation
+from rins_mm.profiling import StepProfile
+from rins_mm.run_log import RunLog, has_evaluation
 from rins_mm.sample_digest import digest_of, hashes_of
+from rins_mm.step_meter import StepMeter, recorded_peak
 from rins_mm.stopping import StopAsked, StopRequest
 from rins_mm.watch import Watch
 
@@ -51,9 +54,19 @@ class Trainer:
         self.bad_samples = bad_samples
         self.stop = stop
         self.blank = blank
-        self.timer = StepTimer()
+        run_dir = Path(config.run_dir)
+        embedding_width = learner.model.image_tower.embedding_width
+        self.meter = StepMeter(
+            StepCost(config.image, config.text, embedding_width=embedding_width),
+            learner.timer,
+            ranks,
+            peak=recorded_peak(run_dir, ranks),
+        )
+        self.profile = StepProfile(
+            run_dir / "profile", config.profile * ranks.is_first, learner.device, run_log.say
+        )
         self.writer = CheckpointWriter(
-            Path(config.run_dir),
+            run_dir,
             keep=config.keep_checkpoints,
             asynchronous=config.checkpoint_async,
             writes=ranks.is_first,
@@ -81,6 +94,10 @@ class Trainer:
             if batch is None or metrics is None:
                 return self.leave(step)
             done = step + 1
+            self.meter.count(
+                batch.offsets.diff(), metrics["image_calls"], metrics["text_calls"]
+            )
+            self.profile.step_done(done)
             self.writer.raise_failure()
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
@@ -97,14 +114,16 @@ class Trainer:
             if self.learner.gradients.votes[STOP] and done < config.max_steps:
                 return self.leave(done)
             if evaluates or saves:
-                self.timer.restart()
+                self.meter.restart()
+        self.profile.close()
         self.finish_saves()
         return True
 
     def next_batch(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
         """The next batch; None when this rank is asked to stop while it waits."""
+        self.learner.timer.begin_step()
         try:
-            with self.timer.waiting(), self.stop.ending_waits():
+            with self.stop.ending_waits():
                 return next(batches)
         except StopAsked:
             return None
@@ -131,6 +150,7 @@ class Trainer:
 
     def leave(self, done: int) -> bool:
         """Save what is not saved yet; False, as the answer of a run that was stopped."""
+        self.profile.close()
         if done > self.saved_step:
             self.save(done)
         self.finish_saves()
@@ -144,7 +164,6 @@ class Trainer:
     def log(self, done: int, metrics: Mapping[str, Any], sample_keys: Sequence[str]) -> None:
         """One row of metrics.jsonl and one line on the console."""
         hashes = self.ranks.all_gather(hashes_of(sample_keys))
-        elapsed, waited, steps = self.timer.read()
         numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
         self.run_log.write_step(
             {
@@ -152,8 +171,7 @@ class Trainer:
                 **numbers,
                 "samples": digest_of(hashes, self.config.batch_size),
                 "samples_seen": done * self.config.batch_size,
-                "samples_per_second": steps * self.config.batch_size / elapsed,
-                "data_wait_fraction": waited / elapsed,
+                **self.meter.read(self.config.batch_size),
                 "checkpoint_stall_seconds": self.stall_seconds,
                 "time": time.time(),
             }

@@ -22,6 +22,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "keep_checkpoints": (config.keep_checkpoints, 1),
             "eval_every": (config.eval_every, 0),
             "log_every": (config.log_every, 1),
+            "profile": (config.profile, 0),
             "num_threads": (config.num_threads, 1),
             "loss.tile_size": (config.loss.tile_size, 0),
             "guard.max_in_a_row": (config.guard.max_in_a_row, 1),

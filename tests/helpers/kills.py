@@ -17,6 +17,7 @@ from torchrun import Torchrun
 from rins_mm import train
 from rins_mm.checkpoint import complete_steps
 from rins_mm.run_log import read_rows
+from rins_mm.step_timer import PHASES
 
 PHASES = ("first step", "step", "save", "evaluation")
 SAVE_EVERY = 5
@@ -27,7 +28,10 @@ REACH = 15
 TRIES = 6
 """Launches for one kill: on a busy machine a phase may be over before the signal arrives."""
 
-TIMING = {"checkpoint_stall_seconds", "time", "samples_per_second", "data_wait_fraction"}
+TIMING = {
+    "checkpoint_stall_seconds", "time", "samples_per_second", "flops_per_second", "mfu",
+    *(f"{phase}_fraction" for phase in PHASES),
+}  # fmt: skip
 
 HEADER = "ranks  no  launched by seconds  phase hit   killed at  resumed from  repeated  identical"
 

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rins_mm.flops import image_cost, text_cost
+from rins_mm.flops import StepCost, image_cost, laid_out, text_cost
+from rins_mm.losses import sigmoid_loss
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
 from rins_mm.models.recursion import RecursionConfig, draw_calls, expand, reachable_signatures
+from rins_mm.models.siglip import build_model
 from rins_mm.models.text_tower import TextTower, TextTowerConfig
 
 RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)
@@ -118,3 +120,52 @@ def test_skipping_with_chance_one_half_costs_half_of_the_optional_rounds():
     plain, full = cost.forward(("A", "B")), cost.forward(expand("A^3B"))
     assert cost.expected_forward(RINS) == pytest.approx((plain + full) / 2)
     assert cost.expected_layer_steps(RINS) == 6
+
+
+@pytest.mark.parametrize("text_calls", ["AB", "AAB", "AAAB"])
+def test_the_cost_of_a_training_step_is_what_torch_counts_of_forward_and_backward(text_calls):
+    image = ImageTowerConfig(image_size=32, patch_size=8, width=48, depth=2, num_heads=3)
+    text = text_config(recursion=RINS)
+    model = build_model(image, text, vocab_size=50, pad_token=0, seed=0)
+    set_fused_attention(model, fused=False)
+    number, length = 6, text.context_length
+    # Captions of one length: how others are laid out is another test's matter.
+    offsets = torch.arange(0, number * length + 1, length, dtype=torch.int32)
+    keys = torch.arange(number)[:, None]
+
+    def step():
+        features = model(
+            torch.rand(number, 3, 32, 32), torch.ones(number * length, dtype=torch.int32), offsets,
+            ("A", "B"), tuple(text_calls),
+        )  # fmt: skip
+        sigmoid_loss(
+            *features, logit_scale=model.logit_scale, logit_bias=model.logit_bias, image_keys=keys,
+            text_keys=keys, valid=torch.ones(number, dtype=torch.bool), group=None,
+        ).backward()  # fmt: skip
+
+    cost = StepCost(image, text, embedding_width=48)
+    predicted = cost.flops(offsets.diff(), ("A", "B"), tuple(text_calls), world_size=1)
+    # Pixels need no gradient: the patch embedding has one product less than three.
+    patches = number * 2 * 16 * (3 * 8 * 8) * 48
+    assert predicted - patches == counted(step)
+    assert cost.layer_steps(("A", "B"), tuple(text_calls)) == 2 + 2 * len(text_calls)
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("masked", [7.0, 7.0, 7.0]), ("siglip", [9.0, 9.0, 9.0])]
+)
+def test_padding_that_is_computed_is_counted(padding, expected):
+    config = text_config(padding=padding)
+    lengths = torch.tensor([3.0, 7.0, 1.0])
+    if getattr(config, "packing", False) and padding == "masked":
+        expected = lengths.tolist()
+    assert laid_out(config, lengths).tolist() == expected
+
+
+def test_patches_that_are_dropped_cost_nothing_in_training():
+    sizes = {"image_size": 32, "patch_size": 4, "width": 48, "depth": 2, "num_heads": 3}
+    half = image_cost(ImageTowerConfig(**sizes, patch_dropout=0.5), training=True)
+    whole = image_cost(ImageTowerConfig(**sizes))
+    # The projections halve, attention is quartered.
+    assert 0.25 < half.per_group["A"] / whole.per_group["A"] < 0.5
+    assert image_cost(ImageTowerConfig(**sizes, patch_dropout=0.5)) == whole

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rins_mm.run_log import StepTimer, keep_rows_before, read_rows
+from rins_mm.run_log import keep_rows_before, read_rows
 
 
 def test_rows_of_steps_that_will_run_again_are_dropped_and_so_is_a_torn_last_line(
@@ -22,13 +22,3 @@ def test_numbers_keep_their_full_precision(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n")
     keep_rows_before(path, 1)
     assert read_rows(path) == [row]
-
-
-def test_the_timer_counts_steps_and_waiting_between_readings() -> None:
-    timer = StepTimer()
-    for _ in range(3):
-        with timer.waiting():
-            pass
-    elapsed, waited, steps = timer.read()
-    assert steps == 3 and 0 <= waited <= elapsed
-    assert timer.read()[2] == 0
