@@ -114,7 +114,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write TensorBoard files."""
     profile: int = 0
-    """Steps that the first rank traces by torch's profiler, soon after each start, into profile/ of the run; 0: none."""
+    """Steps that the first rank traces by torch's profiler, soon after each start, into profile/; 0: none."""
     image: ImageTowerConfig = field(default_factory=ImageTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
     loss: LossConfig = field(default_factory=LossConfig)

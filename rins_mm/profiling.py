@@ -64,7 +64,9 @@ class StepProfile:
         }
         total = sum(getattr(row, self.sort_by) for row in rows) or 1.0
         largest = sorted(costs.items(), key=lambda item: -getattr(item[1], self.sort_by))
-        self.say(f"the largest costs of the steps in {path} (open it in Perfetto or chrome://tracing):")
+        self.say(
+            f"the largest costs of the steps in {path} (open it in Perfetto or chrome://tracing):"
+        )
         self.say(f"{'operation':<50} {'share':>6} {'ms/step':>9} {'calls/step':>11}")
         for name, row in largest[:NUM_COSTS]:
             cost = getattr(row, self.sort_by)

@@ -94,9 +94,7 @@ class Trainer:
             if batch is None or metrics is None:
                 return self.leave(step)
             done = step + 1
-            self.meter.count(
-                batch.offsets.diff(), metrics["image_calls"], metrics["text_calls"]
-            )
+            self.meter.count(batch.offsets.diff(), metrics["image_calls"], metrics["text_calls"])
             self.profile.step_done(done)
             self.writer.raise_failure()
             self.run_log.advance(done)

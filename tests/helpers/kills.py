@@ -14,10 +14,9 @@ from pathlib import Path
 from launching import TOY, Launch
 from torchrun import Torchrun
 
-from rins_mm import train
+from rins_mm import step_timer, train
 from rins_mm.checkpoint import complete_steps
 from rins_mm.run_log import read_rows
-from rins_mm.step_timer import PHASES
 
 PHASES = ("first step", "step", "save", "evaluation")
 SAVE_EVERY = 5
@@ -30,7 +29,7 @@ TRIES = 6
 
 TIMING = {
     "checkpoint_stall_seconds", "time", "samples_per_second", "flops_per_second", "mfu",
-    *(f"{phase}_fraction" for phase in PHASES),
+    *(f"{phase}_fraction" for phase in step_timer.PHASES),
 }  # fmt: skip
 
 HEADER = "ranks  no  launched by seconds  phase hit   killed at  resumed from  repeated  identical"

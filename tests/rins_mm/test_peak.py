@@ -28,9 +28,9 @@ def test_a_gpu_is_known_by_its_name_unless_it_is_a_slower_form(name, known):
 
 
 def test_the_peak_of_a_cpu_is_measured_in_well_under_a_second():
-    begin = time.perf_counter()
+    begin = time.process_time()
     peak = describe_peak(torch.device("cpu"), "fp32")
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 1
     assert peak["source"].startswith("measured: fp32 products of ")
     assert "1 threads" in peak["source"]
     # One core of this century, and less than a thousand of them.
@@ -40,6 +40,6 @@ def test_the_peak_of_a_cpu_is_measured_in_well_under_a_second():
 def test_no_product_is_much_faster_than_the_peak():
     peak, side = measured_peak(torch.device("cpu"), torch.float32)
     matrix = torch.full((side, side), 1 / side)
-    begin = time.perf_counter()
+    begin = time.process_time()
     matrix @ matrix
-    assert 2 * side**3 / (time.perf_counter() - begin) < 2 * peak
+    assert 2 * side**3 / (time.process_time() - begin) < 2 * peak
