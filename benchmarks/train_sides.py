@@ -100,7 +100,9 @@ def run_side(side: Side, work: Work, folder: Path, peer_packages: Path | None) -
     last = max(cpu_seconds)
     first = min(step for step in cpu_seconds if step >= min(work.warm_up, last))
     if first == last:
-        raise UserError(f"the {work.steps} steps of {side} were over in no time; measure longer ones")
+        raise UserError(
+            f"the {work.steps} steps of {side} were over in no time; measure longer ones"
+        )
     pairs = (last - first) * work.batch_size * work.processes
     return Outcome(
         samples_per_second=statistics.median(rates[work.warm_up :]),

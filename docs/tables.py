@@ -215,6 +215,32 @@ def _cell(runs: list[dict], task: str, variant: str, kind: str, metric: str) -> 
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
+def train_cpu() -> str:
+    """This trainer beside open_clip's: the ratios first, then what they are of."""
+    rows = [
+        "| captions | processes x batch | trainer | samples per CPU second, times open_clip's "
+        "| samples/s, times open_clip's | memory, times open_clip's | per CPU second | samples/s | MB |",
+        "|" + " --- |" * 9,
+    ]
+    figures = ("samples_per_cpu_second", "samples_per_second", "peak_megabytes")
+    for case in _results("train_cpu")["cases"]:
+        for side, medians in case["medians"].items():
+            ratios = case["ratios_to_open_clip"].get(side)
+            rows.append(
+                f"| {case['captions']} | {case['processes']} x {case['batch_size_per_process']} | {side} | "
+                + " | ".join(f"**{ratios[name]:.2f}**" if ratios else "" for name in figures)
+                + " | "
+                + " | ".join(f"{medians[name]:,.0f}" for name in figures)
+                + " |"
+            )
+    loads = [case["load_average"] for case in _results("train_cpu")["cases"]]
+    rows.append(
+        f"\nOn two cores with a load average of {min(loads):.0f} to {max(loads):.0f} at the ends of the "
+        "cases: where it is above two, what is by the clock tells little."
+    )
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "map": house_map,
     "emoji results": demo_results,
@@ -223,6 +249,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "data speed": data_speed,
     "data scale": data_scale,
     "loss cost": loss_cost,
+    "train cpu": train_cpu,
 }
 
 

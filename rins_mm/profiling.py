@@ -29,8 +29,8 @@ class StepProfile:
         self.last_step = 0
         self.profiler: profile | None = None
 
-    def step_done(self, done: int) -> None:
-        """A step has been taken, the `done`-th of the run."""
+    def step_done(self, done: int) -> bool:
+        """A step has been taken, the `done`-th of the run; True when time went into beginning or ending a trace."""
         self.steps_done += 1
         self.last_step = done
         if self.num_steps and self.steps_done == WARM_UP_STEPS:
@@ -41,10 +41,14 @@ class StepProfile:
                 on_trace_ready=self.write,
             )
             self.profiler.start()
-        elif self.profiler is not None:
-            self.profiler.step()
-            if self.steps_done == WARM_UP_STEPS + 1 + self.num_steps:
-                self.close()
+            return True
+        if self.profiler is None:
+            return False
+        self.profiler.step()
+        is_last = self.steps_done == WARM_UP_STEPS + 1 + self.num_steps
+        if is_last:
+            self.close()
+        return is_last
 
     def close(self) -> None:
         """End the profile: steps that were profiled until now are written."""

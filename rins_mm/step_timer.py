@@ -18,12 +18,14 @@ class _HostMark:
         self.time = time.perf_counter()
 
     def has_passed(self) -> bool:
+        """True: it is now."""
         return True
 
     def wait(self) -> None:
-        """Nothing: a moment of the host has passed when it is taken."""
+        """Nothing to wait for."""
 
     def seconds_since(self, earlier: "_HostMark") -> float:
+        """The time between two marks."""
         return self.time - earlier.time
 
 
@@ -35,12 +37,15 @@ class _DeviceMark:
         self.event.record()
 
     def has_passed(self) -> bool:
+        """Whether the device has come so far."""
         return self.event.query()
 
     def wait(self) -> None:
+        """Until the device has come so far."""
         self.event.synchronize()
 
     def seconds_since(self, earlier: "_DeviceMark") -> float:
+        """The time between two marks that have passed."""
         return earlier.event.elapsed_time(self.event) / 1e3
 
 

@@ -95,11 +95,12 @@ class Trainer:
                 return self.leave(step)
             done = step + 1
             self.meter.count(batch.offsets.diff(), metrics["image_calls"], metrics["text_calls"])
-            self.profile.step_done(done)
             self.writer.raise_failure()
             self.run_log.advance(done)
             if due(done, config.log_every, config.max_steps):
                 self.log(done, metrics, batch.sample_keys)
+            if self.profile.step_done(done):
+                self.meter.restart()
             evaluates = due(done, config.eval_every, config.max_steps)
             saves = due(done, config.checkpoint_every, config.max_steps)
             if evaluates or saves:
