@@ -82,6 +82,9 @@ def run_side(side: Side, work: Work, folder: Path, peer_packages: Path | None) -
     )
     path = [str(HERE.parent)]
     if side == "open_clip AB":
+        if launcher:
+            # torchrun would take the trainer's --logs for one of its own options.
+            launcher.append("--")
         path.insert(0, str(peer_packages))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
     read_rates = _peer_rates if side == "open_clip AB" else _our_rates
