@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from data_pipelines.index import read_or_build_index
 from data_pipelines.shard_writer import write_shard
 
 WORDS = (
@@ -52,4 +53,6 @@ def write_shards(
                 (f"{number:02d}{row:06d}", {"jpg": picture.getvalue(), "txt": text.encode()})
             )
         paths.append(write_shard(folder / f"{number:05d}.tar", rows).path)
+        # Before the ranks begin, who would each look for it.
+        read_or_build_index(paths[-1])
     return paths

@@ -209,8 +209,9 @@ def _run_watched(
                 peak = max(peak, _megabytes(process.pid))
             time.sleep(SECONDS_BETWEEN_LOOKS)
     if process.returncode:
-        last = output.read_text().strip().splitlines()[-1:]
-        raise UserError(f"{' '.join(command[:4])} … failed: {' '.join(last)}; see {output}")
+        # The folder is gone when this is read.
+        print(output.read_text()[-5000:], file=sys.stderr)
+        raise UserError(f"{' '.join(command[:4])} … failed; its last words are above")
     return peak, cpu_seconds
 
 
