@@ -132,7 +132,7 @@ def laid_out(config: TextTowerConfig, lengths: Tensor) -> Tensor:
     """The lengths that captions have when they are computed, with the padding that is computed too."""
     if config.padding == "siglip":
         return torch.full_like(lengths, config.context_length)
-    return lengths if getattr(config, "packing", False) else lengths.max().expand_as(lengths)
+    return lengths if config.packing else lengths.max().expand_as(lengths)
 
 
 def image_cost(config: ImageTowerConfig, *, training: bool = False) -> TowerCost:
