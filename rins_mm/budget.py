@@ -38,7 +38,7 @@ class Budget:
 def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
     """Count a recipe's costs without allocating its weights.
 
-    `caption_tokens` is the length of a row of text: rows are as long as the longest caption of a batch.
+    `caption_tokens` is the mean length of a caption where captions are packed, else that of the longest of a batch.
     """
     with torch.device("meta"):
         model = SigLIP(

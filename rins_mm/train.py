@@ -59,7 +59,7 @@ class TrainCommand:
     utilisation: float = 0.4
     """For --dry-run: the share of the device's peak that is assumed."""
     caption_tokens: float | None = None
-    """For --dry-run: the length of a row of text in tokens, that is, of the longest caption of a batch;
+    """For --dry-run: the mean length of a caption in tokens (without packing, of the longest of a batch);
     None: the whole context."""
 
 
