@@ -10,11 +10,17 @@ from rins_mm.accumulation import Found, find_gradients
 from rins_mm.recipes import load_config, recipe_names
 from rins_mm.selfcheck import __main__ as selfcheck
 from rins_mm.selfcheck import setting
-from rins_mm.selfcheck.cells import LOSS_FORMS, Cell, Measured, cells_of
+from rins_mm.selfcheck.cells import COMPILE_FORMS, LOSS_FORMS, Cell, Measured, cells_of
 from rins_mm.selfcheck.reference import WRITTEN_OUT, errors, reference
 from rins_mm.selfcheck.setting import HOLES, open_batch, prepare
 
 ALONE = ["emoji", "--world-sizes", "1", "--json"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_compiled(monkeypatch):
+    """The checks of annotations that tests run under cannot be compiled; other processes compile."""
+    monkeypatch.delitem(COMPILE_FORMS, "aot_eager")
 
 
 @pytest.fixture(scope="module")
