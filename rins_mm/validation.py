@@ -66,11 +66,9 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             f"the optimizer {config.optimizer.name!r} needs whole parameters, and with --sharding fsdp a rank "
             "holds parts of them; choose --optimizer.name adamw or --sharding none"
         )
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "tensorboard is asked for but not installed; pip install tensorboard, or leave out --tensorboard"
-        )
+    _check_tensorboard(config)
     _check_schedule(config)
+    _check_sharding(config)
 
 
 def _check_least(settings: Mapping[str, tuple[int, int]]) -> None:
@@ -107,6 +105,21 @@ def _check_text(text: TextTowerConfig, evaluated: tuple[str, ...]) -> None:
                 f"evaluation.text_signatures names {signature!r}, but the text tower has the groups "
                 f"{' '.join(groups)} and no {' '.join(unknown)}; use these letters only"
             )
+
+
+def _check_tensorboard(config: TrainConfig) -> None:
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "tensorboard is asked for but not installed; pip install tensorboard, or leave out --tensorboard"
+        )
+
+
+def _check_sharding(config: TrainConfig) -> None:
+    if config.sharding == "fsdp" and config.compile != "off":
+        raise UserError(
+            f"sharding fsdp and compile {config.compile} have never been tried together; "
+            "leave out --compile or --sharding"
+        )
 
 
 def _check_schedule(config: TrainConfig) -> None:

@@ -236,6 +236,7 @@ AAB = RecursionConfig(signature="AAB")
         (replace(GOOD, augmentation=AugmentationConfig(min_scale=0.0)), "min_scale is 0.0"),
         (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("ABC",))), "'ABC'.*no C"),
         (replace(GOOD, text=TextTowerConfig(depth=5, recursion=AAB)), "depth of 5.*4 or 6"),
+        (replace(GOOD, sharding="fsdp", compile="inductor"), "fsdp.*inductor"),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_value(config, said):
