@@ -17,7 +17,8 @@ from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
 from eval.encoder import DualEncoder
 from eval.ranks import Ranks, current_ranks, require_same
 from eval.retrieval import chance_recalls, recalls
-from eval.tasks import RetrievalTask, ZeroShotTask, open_task
+from eval.task_kinds import RetrievalTask, ZeroShotTask
+from eval.tasks import open_task
 from eval.zero_shot import accuracies, chance_accuracies, class_vectors, count_correct
 
 

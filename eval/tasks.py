@@ -1,34 +1,30 @@
 """Names of tasks, and what each of them shows to an encoder.
 
-    zero_shot:emoji-style     names for the drawings of a style that training never saw
-    zero_shot:imagenet        ImageNet-1k from a folder per synset (--data)
-    retrieval:emoji-test      drawings of unseen families to their captions, and back
-    retrieval:emoji-val
-    retrieval:SHARDS          your own shards, such as retrieval:val/part-{000..004}.tar
-
-Axes: N pictures, M texts, P right pairs.
+zero_shot:emoji-style     names for the drawings of a style that training never saw
+zero_shot:imagenet        ImageNet-1k from a folder per synset (--data)
+retrieval:emoji-test      drawings of unseen families to their captions, and back
+retrieval:emoji-val
+retrieval:SHARDS          your own shards, such as retrieval:val/part-{000..004}.tar
 """
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from data_pipelines import torchvision_cpu  # noqa: F401
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
-from eval.picture_sets import PictureSet, folder_pictures, shard_pictures
+from eval.picture_sets import folder_pictures, shard_pictures
 from eval.retrieval import pairs_of_keys
+from eval.task_kinds import RetrievalTask, ZeroShotTask
 
 NAME_ALONE = ("{}",)
 
 
-def open_task(name: str, data: Path | None) -> "ZeroShotTask | RetrievalTask":
+def open_task(name: str, data: Path | None) -> ZeroShotTask | RetrievalTask:
     """The task of that name. `data` is the folder for tasks whose pictures are the user's own.
 
     Raises UserError for names that there are not, with the nearest one, and for data that is missing.
@@ -50,7 +46,7 @@ def _looks_like_shards(spec: str) -> bool:
     return any(mark in spec for mark in ("/", "*", "{", ".tar", ":"))
 
 
-def _emoji_retrieval(name: str, data: Path | None) -> "RetrievalTask":
+def _emoji_retrieval(name: str, data: Path | None) -> RetrievalTask:
     """Skin tones share one text, or else nobody could tell which of six texts is the right one."""
     pictures, records, missing = shard_pictures([f"emoji:{name.rpartition('-')[2]}"])
     # Two sources may give one label other keywords: both texts are then right for its pictures.
@@ -74,7 +70,7 @@ def _emoji_retrieval(name: str, data: Path | None) -> "RetrievalTask":
     )
 
 
-def _emoji_style(name: str, data: Path | None) -> "ZeroShotTask":
+def _emoji_style(name: str, data: Path | None) -> ZeroShotTask:
     pictures, records, missing = shard_pictures(["emoji:style"])
     class_names = sorted({record["positive_key"] for record in records.values()})
     number_of = {class_name: number for number, class_name in enumerate(class_names)}
@@ -97,7 +93,7 @@ def _emoji_style(name: str, data: Path | None) -> "ZeroShotTask":
     )
 
 
-def _imagenet(name: str, data: Path | None) -> "ZeroShotTask":
+def _imagenet(name: str, data: Path | None) -> ZeroShotTask:
     if data is None:
         raise UserError(
             f"{name} needs --data PATH, a folder with one folder of pictures per synset, "
@@ -131,7 +127,7 @@ def _imagenet(name: str, data: Path | None) -> "ZeroShotTask":
     )
 
 
-def _own_shards(name: str, spec: str) -> "RetrievalTask":
+def _own_shards(name: str, spec: str) -> RetrievalTask:
     pictures, records, missing = shard_pictures([spec])
     texts: dict[str, int] = {}
     pairs: set[tuple[int, int]] = set()
@@ -163,41 +159,6 @@ def _captions(record: Record) -> list[str]:
     if not captions:
         raise BadSample("empty caption" if "txt" in record else "no txt")
     return captions
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShotTask:
-    """Pictures, each of one class."""
-
-    name: str
-    dataset: str
-    pictures: PictureSet
-    class_names: list[str]
-    templates: tuple[str, ...]
-    """Sentences with {} where the name goes."""
-    labels: Int64[Tensor, " N"]
-    rule: str
-    """What counts as right, in words."""
-    notes: list[str] = field(default_factory=list)
-    missing: dict[int, str] = field(default_factory=dict)
-    """Pictures that have no class, and why; their label means nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalTask:
-    """Pictures and distinct texts, and which belong together."""
-
-    name: str
-    dataset: str
-    pictures: PictureSet
-    texts: list[str]
-    right_pairs: Int64[Tensor, "P 2"]
-    """(picture, text); each text has a picture, each picture that is not missing a text."""
-    rule: str
-    """What counts as right, in words."""
-    notes: list[str] = field(default_factory=list)
-    missing: dict[int, str] = field(default_factory=dict)
-    """Pictures that have no text, and why."""
 
 
 TASKS: dict[str, Callable[[str, Path | None], ZeroShotTask | RetrievalTask]] = {

@@ -11,7 +11,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
 from eval.ranks import Ranks
 from eval.suite import run_suite
-from eval.tasks import TASKS, ZeroShotTask, open_task
+from eval.task_kinds import ZeroShotTask
+from eval.tasks import TASKS, open_task
 from eval.zero_shot import class_vectors
 
 SKIPPED = {"not a picture": 4, "truncated picture": 1, "empty caption": 1}
