@@ -178,9 +178,9 @@ def loss_cost() -> str:
         "| memory, open_clip | tiled : open_clip |",
         "| ---: |" + " ---: |" * 6,
     ]
-    timed, alone = (_results(name) for name in ("loss", "loss_memory"))
+    timed = _results("loss")
     theirs: dict[tuple[int, int], float] = {}
-    for row in timed["sizes"] + alone["sizes"]:
+    for row in timed["sizes"]:
         width, batch, memory = row["width"], row["batch"], row["memory_bytes"]
         measured = "open_clip" in memory and not row["open_clip_memory_is_estimated"]
         dense = memory["open_clip"] if measured else 4 * theirs[width, batch // 2]
