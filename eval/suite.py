@@ -5,21 +5,22 @@ Axes: N pictures, E the shared embedding.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from eval import retrieval, zero_shot
+from eval.class_texts import class_features, sentences_of
 from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
 from eval.encoder import DualEncoder
+from eval.measured import Measured
 from eval.ranks import Ranks, current_ranks, require_same
-from eval.retrieval import chance_recalls, recalls
 from eval.task_kinds import RetrievalTask, ZeroShotTask
 from eval.tasks import open_task
-from eval.zero_shot import accuracies, chance_accuracies, class_vectors, count_correct
 
 
 def run_suite(
@@ -34,10 +35,10 @@ def run_suite(
     """One result per task and variant, in their order, the same on every rank.
 
     A result has CLIP_benchmark's keys (dataset, model, pretrained, task, language, metrics) and beside
-    them name, variant, chance (what guessing reaches in each metric), num_pictures, num_classes or
-    num_texts, skipped (pictures left out, by cause), rule, notes, data_fingerprint and
-    encoder_fingerprint. `data` is the folder for tasks that need one. Every process calls this with
-    the same arguments; `ranks` are taken from torch.distributed when not given.
+    them name, variant, the fields of `Measured`, num_pictures, num_classes or num_texts, skipped
+    (pictures left out, by cause), rule, notes, data_fingerprint and encoder_fingerprint. `data` is
+    the folder for tasks that need one. Every process calls this with the same arguments; `ranks` are
+    taken from torch.distributed when not given.
 
     Raises UserError, before anything is computed, for unknown tasks and missing data.
     """
@@ -78,19 +79,18 @@ def _zero_shot(
     label: str | None,
 ) -> list[dict[str, Any]]:
     usable, skipped = _usable(task, embedded)
-    image_features, labels = embedded.features[usable], task.labels[usable]
-    names = task.class_names
-    vectors = class_vectors(encoder, names, task.templates, variants, ranks, label)
-    measured = {
-        "chance": chance_accuracies(labels, len(names)),
-        "num_pictures": len(labels),
-        "num_classes": len(names),
+    vectors = class_features(encoder, sentences_of(task), variants, ranks, label=label)
+    counts = {
+        "num_pictures": int(usable.sum()),
+        "num_classes": len(task.class_names),
         "skipped": skipped,
     }
     results = []
     for variant in variants:
-        correct = count_correct(image_features, vectors[variant], labels, names, ranks)
-        results.append(_result(encoder, task, variant, accuracies(correct, labels), measured))
+        measured = zero_shot.measure(
+            task, embedded.features, vectors[variant], usable=usable, ranks=ranks
+        )
+        results.append(_result(encoder, task, variant, measured, counts))
     return results
 
 
@@ -103,25 +103,20 @@ def _retrieval(
     label: str | None,
 ) -> list[dict[str, Any]]:
     usable, skipped = _usable(task, embedded)
-    pairs = task.right_pairs[usable[task.right_pairs[:, 0]]]
-    # Texts whose pictures are all broken are neither asked nor offered.
-    kept_texts, text_places = pairs[:, 1].unique(return_inverse=True)
-    num_lost = len(task.texts) - len(kept_texts)
-    image_places = usable.cumsum(0) - 1
-    pairs = torch.stack([image_places[pairs[:, 0]], text_places], dim=1)
-    image_features = embedded.features[usable]
-    texts = [task.texts[number] for number in kept_texts.tolist()]
-    vectors = embed_texts(encoder, texts, variants, ranks, label)
-    measured = {
-        "chance": chance_recalls(len(image_features), len(texts), pairs),
-        "num_pictures": len(image_features),
-        "num_texts": len(texts),
+    num_texts = int(retrieval.texts_asked(task, usable).sum())
+    num_lost = len(task.texts) - num_texts
+    vectors = embed_texts(encoder, task.texts, variants, ranks, label)
+    counts = {
+        "num_pictures": int(usable.sum()),
+        "num_texts": num_texts,
         "skipped": skipped | ({"text without a usable picture": num_lost} if num_lost else {}),
     }
     results = []
     for variant in variants:
-        metrics = recalls(image_features, vectors[variant], pairs, ranks)
-        results.append(_result(encoder, task, variant, metrics, measured))
+        measured = retrieval.measure(
+            task, embedded.features, vectors[variant], usable=usable, ranks=ranks
+        )
+        results.append(_result(encoder, task, variant, measured, counts))
     return results
 
 
@@ -145,8 +140,8 @@ def _result(
     encoder: DualEncoder,
     task: ZeroShotTask | RetrievalTask,
     variant: str,
-    metrics: dict[str, float],
-    measured: dict[str, Any],
+    measured: Measured,
+    counts: dict[str, Any],
 ) -> dict[str, Any]:
     is_zero_shot = isinstance(task, ZeroShotTask)
     return {
@@ -154,11 +149,12 @@ def _result(
         "model": encoder.name,
         "pretrained": encoder.fingerprint,
         "task": "zeroshot_classification" if is_zero_shot else "zeroshot_retrieval",
-        "metrics": metrics,
+        "metrics": measured.metrics,
         "language": "en",
         "name": task.name,
         "variant": variant,
-        **measured,
+        **{field.name: getattr(measured, field.name) for field in fields(measured)},
+        **counts,
         "rule": task.rule,
         "notes": list(task.notes),
         "data_fingerprint": task.pictures.fingerprint,

@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 
 from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
+from eval.class_texts import class_features, sentences_of
 from eval.ranks import Ranks
 from eval.suite import run_suite
 from eval.task_kinds import ZeroShotTask
 from eval.tasks import TASKS, open_task
-from eval.zero_shot import class_vectors
 
 SKIPPED = {"not a picture": 4, "truncated picture": 1, "empty caption": 1}
 
@@ -46,8 +46,12 @@ def test_a_result_has_clip_benchmarks_keys_and_ours(toy_encoder, shard):
     assert (result["name"], result["variant"]) == (f"retrieval:{shard}", "deep")
     assert list(result["metrics"]) == list(result["chance"])
     assert set(result["metrics"]) == {
-        f"{asked}_retrieval_recall@{k}" for asked in ("image", "text") for k in (1, 5, 10)
+        f"{asked}_retrieval_{metric}"
+        for asked in ("image", "text")
+        for metric in ("recall@1", "recall@5", "recall@10", "median_rank", "map")
     }
+    assert set(result["intervals"]) == set(result["near_ties"]) == set(result["metrics"])
+    assert set(result["mistakes"][0]) == {"picture", "right", "given", "margin"}
     assert result["encoder_fingerprint"] == "toy-1"
     assert len(result["data_fingerprint"]) == 64
     assert "Ties count as misses" in result["rule"]
@@ -148,9 +152,9 @@ def test_imagenet_scores_each_picture_among_all_thousand_names(toy_encoder, clas
     task = open_task("zero_shot:imagenet", class_folders)
     # Red 200 stands for the first of the two classes that are called missile.
     shown = {0: "tench", 1: "goldfish", 200: "missile"}
-    vectors = class_vectors(toy_encoder, list(shown.values()), task.templates, ["deep"], Ranks())[
-        "deep"
-    ]
+    names = task.class_names
+    sentences = [sentences_of(task)[names.index(name)] for name in shown.values()]
+    vectors = class_features(toy_encoder, sentences, ["deep"], Ranks())["deep"]
 
     def encode_images(pictures):
         return vectors[[list(shown).index(picture[0, 0, 0]) for picture in pictures]]
