@@ -27,7 +27,7 @@ from rich.text import Text
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import write_whole
 from eval.embed import embed_pictures, embed_texts
-from eval.encoder import DualEncoder
+from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.nearest import nearest
 from eval.ranks import Ranks
 from eval.report import page_templates
@@ -118,7 +118,12 @@ def search(
     # The words first: they are quick, and a mistake in the signature shows before the long work.
     words = embed_texts(encoder, queries, [signature], Ranks())[signature]
     embedded = embed_pictures(
-        encoder, gallery.read, gallery.num_pictures, Ranks(), label="embedding pictures"
+        encoder,
+        gallery.read,
+        gallery.num_pictures,
+        [DEFAULT_VARIANT],
+        Ranks(),
+        label="embedding pictures",
     )
     causes = dict(Counter(embedded.causes.values()).most_common())
     if len(embedded.causes) == gallery.num_pictures:
@@ -126,7 +131,9 @@ def search(
             f"none of the {gallery.num_pictures:,} pictures can be used ({causes}); look at the files"
         )
     pictures = embedded.usable.nonzero().flatten()
-    scores, places = nearest(Vectors(words), Vectors(embedded.features, pictures), top_k)
+    scores, places = nearest(
+        Vectors(words), Vectors(embedded.features[DEFAULT_VARIANT], pictures), top_k
+    )
     answers = zip(queries, scores.tolist(), pictures[places].tolist(), strict=True)
     return Found(
         answers={

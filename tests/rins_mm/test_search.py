@@ -31,10 +31,10 @@ class ColourEncoder:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def encode_images(self, pictures):
+    def encode_images(self, pictures, variants):
         self.asked.append("pictures")
         means = np.stack([np.asarray(picture).mean((0, 1)) for picture in pictures])
-        return normalize(torch.from_numpy(means).float() + 1e-3, dim=-1)
+        return dict.fromkeys(variants, normalize(torch.from_numpy(means).float() + 1e-3, dim=-1))
 
     def encode_texts(self, strings, variants):
         self.asked.append("texts")
