@@ -76,11 +76,13 @@ class _AnyModel:
     def encode_images(
         self, pictures: Sequence[Picture], variants: Sequence[str]
     ) -> Mapping[str, Float32[Tensor, "N E"]]:
+        """Unit vectors of the pictures, for the one variant."""
         return self._encode("encode_images", pictures, variants)
 
     def encode_texts(
         self, strings: Sequence[str], variants: Sequence[str]
     ) -> Mapping[str, Float32[Tensor, "N E"]]:
+        """Unit vectors of the strings, for the one variant."""
         return self._encode("encode_texts", strings, variants)
 
     def _encode(
