@@ -18,7 +18,8 @@ from rich.text import Text
 from data_pipelines.whole_files import write_whole
 from eval.chart import percent, variant_chart
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had no image variants, and nothing of how sure a number is or where it comes from."""
 
 METRIC_TITLES = {
     "acc1": "top-1",

@@ -1,166 +1,206 @@
-"""Many tasks for one encoder: pictures are embedded once for all variants and all tasks that share them.
+"""Many tasks for one encoder, each at every depth of both towers, in one pass over its data.
 
-Axes: N pictures, E the shared embedding.
+Axes: N pictures.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from data_pipelines.errors import UserError
-from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
-from eval.encoder import DualEncoder
+from eval import retrieval, zero_shot
+from eval.embed import NOTHING_KEPT, EmbeddedPictures
+from eval.encoder import DEFAULT_VARIANT, DualEncoder
+from eval.feature_store import FeatureStore, prompt_fingerprint
+from eval.measured import Measured
 from eval.ranks import Ranks, current_ranks, require_same
-from eval.retrieval import chance_recalls, recalls
-from eval.task_kinds import RetrievalTask, ZeroShotTask
+from eval.task_features import (
+    Encoding,
+    by_cause,
+    embed_picture_set,
+    embed_task_texts,
+    picture_sets_of,
+    prompts_of,
+    tell_what_was_done_before,
+    usable_pictures,
+)
+from eval.task_kinds import CompositionalTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
 from eval.tasks import open_task
-from eval.zero_shot import accuracies, chance_accuracies, class_vectors, count_correct
+
+MEASURES: dict[type[Task], Callable[..., Measured]] = {
+    ZeroShotTask: zero_shot.measure,
+    RetrievalTask: retrieval.measure,
+}
+"""How each kind of task is measured, once its vectors are there."""
+
+CLIP_BENCHMARK_TASKS: dict[type[Task], str] = {
+    ZeroShotTask: "zeroshot_classification",
+    RetrievalTask: "zeroshot_retrieval",
+    CompositionalTask: "image_caption_selection",
+    ProbeTask: "linear_probe",
+}
+"""What CLIP_benchmark calls each kind of task."""
 
 
 def run_suite(
     encoder: DualEncoder,
     task_names: Sequence[str],
-    variants: Sequence[str],
+    text_variants: Sequence[str] = (DEFAULT_VARIANT,),
+    image_variants: Sequence[str] = (DEFAULT_VARIANT,),
     *,
     data: Path | None = None,
     ranks: Ranks | None = None,
+    batch_size: int = 1,
+    work: FeatureStore = NOTHING_KEPT,
+    cache: FeatureStore = NOTHING_KEPT,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """One result per task and variant, in their order, the same on every rank.
-
-    A result has CLIP_benchmark's keys (dataset, model, pretrained, task, language, metrics) and beside
-    them name, variant, chance (what guessing reaches in each metric), num_pictures, num_classes or
-    num_texts, skipped (pictures left out, by cause), rule, notes, data_fingerprint and
-    encoder_fingerprint. `data` is the folder for tasks that need one. Every process calls this with
-    the same arguments; `ranks` are taken from torch.distributed when not given.
+    """`measure_tasks` of the tasks with these names. `data` is the folder for tasks that need one.
 
     Raises UserError, before anything is computed, for unknown tasks and missing data.
     """
-    if not task_names or not variants:
+    return measure_tasks(
+        encoder,
+        open_tasks(task_names, data),
+        text_variants,
+        image_variants,
+        ranks=ranks,
+        batch_size=batch_size,
+        work=work,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def open_tasks(names: Sequence[str], data: Path | None) -> list[Task]:
+    """The tasks of these names, each once. Raises UserError for unknown names and missing data."""
+    return [open_task(name, data) for name in dict.fromkeys(names)]
+
+
+def measure_tasks(
+    encoder: DualEncoder,
+    tasks: Sequence[Task],
+    text_variants: Sequence[str] = (DEFAULT_VARIANT,),
+    image_variants: Sequence[str] = (DEFAULT_VARIANT,),
+    *,
+    ranks: Ranks | None = None,
+    batch_size: int = 1,
+    work: FeatureStore = NOTHING_KEPT,
+    cache: FeatureStore = NOTHING_KEPT,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """One result per task, image variant and text variant, in this order, the same on every rank but
+    for `seconds`.
+
+    A result has CLIP_benchmark's keys (dataset, model, pretrained, task, language, metrics) and beside
+    them name, variant (of the text encoder), image_variant, what else `Measured` has, num_pictures,
+    num_classes or num_texts or num_questions, skipped (what was left out, by cause), rule, notes,
+    data_fingerprint, prompt_fingerprint, encoder_fingerprint, and the seconds of the task so far.
+    Every process calls this with the same arguments; `ranks` are taken from torch.distributed when
+    not given. `batch_size` is how many blocks of 64 items the encoder is given at once; what its calls
+    gave is kept in `work`, and vectors of classes are kept in `cache`, for an evaluation to come.
+    """
+    if not tasks or not text_variants or not image_variants:
         raise UserError("nothing to evaluate: name at least one task and one variant")
-    ranks = ranks or current_ranks()
-    variants = list(dict.fromkeys(variants))
-    tasks = [open_task(name, data) for name in dict.fromkeys(task_names)]
-    fingerprints = [task.pictures.fingerprint for task in tasks]
-    require_same("the encoder", [encoder.fingerprint], ranks)
-    require_same("the data of the tasks", fingerprints, ranks)
-    results = []
+    encoding = Encoding(
+        encoder=encoder,
+        text_variants=list(dict.fromkeys(text_variants)),
+        image_variants=list(dict.fromkeys(image_variants)),
+        ranks=ranks or current_ranks(),
+        batch_size=batch_size,
+        work=work,
+        cache=cache,
+        progress=progress,
+    )
+    prompts = [prompt_fingerprint(prompts_of(task)) for task in tasks]
+    seen = [pictures.fingerprint for task in tasks for pictures in picture_sets_of(task)]
+    require_same("the encoder", [encoder.fingerprint], encoding.ranks)
+    require_same("the data of the tasks", [*seen, *prompts], encoding.ranks)
     embedded: dict[str, EmbeddedPictures] = {}
-    for task, fingerprint in zip(tasks, fingerprints, strict=True):
-        if fingerprint not in embedded:
-            embedded[fingerprint] = embed_pictures(
-                encoder,
-                task.pictures.read,
-                task.pictures.num_pictures,
-                ranks,
-                label=f"{task.name}: pictures" if progress else None,
-            )
-        label = f"{task.name}: texts" if progress else None
-        pictures = embedded[fingerprint]
-        if isinstance(task, ZeroShotTask):
-            results += _zero_shot(encoder, task, pictures, variants, ranks, label)
-        else:
-            results += _retrieval(encoder, task, pictures, variants, ranks, label)
-    return results
-
-
-def _zero_shot(
-    encoder: DualEncoder,
-    task: ZeroShotTask,
-    embedded: EmbeddedPictures,
-    variants: Sequence[str],
-    ranks: Ranks,
-    label: str | None,
-) -> list[dict[str, Any]]:
-    usable, skipped = _usable(task, embedded)
-    image_features, labels = embedded.features[usable], task.labels[usable]
-    names = task.class_names
-    vectors = class_vectors(encoder, names, task.templates, variants, ranks, label)
-    measured = {
-        "chance": chance_accuracies(labels, len(names)),
-        "num_pictures": len(labels),
-        "num_classes": len(names),
-        "skipped": skipped,
-    }
     results = []
-    for variant in variants:
-        correct = count_correct(image_features, vectors[variant], labels, names, ranks)
-        results.append(_result(encoder, task, variant, accuracies(correct, labels), measured))
+    for number, (task, prompt) in enumerate(zip(tasks, prompts, strict=True)):
+        results += _measure(encoding, task, prompt, embedded)
+        still_wanted = {
+            p.fingerprint for later in tasks[number + 1 :] for p in picture_sets_of(later)
+        }
+        embedded = {key: embedded[key] for key in embedded.keys() & still_wanted}
     return results
 
 
-def _retrieval(
-    encoder: DualEncoder,
-    task: RetrievalTask,
-    embedded: EmbeddedPictures,
-    variants: Sequence[str],
-    ranks: Ranks,
-    label: str | None,
+def _measure(
+    encoding: Encoding, task: Task, prompts: str, embedded: dict[str, EmbeddedPictures]
 ) -> list[dict[str, Any]]:
-    usable, skipped = _usable(task, embedded)
-    pairs = task.right_pairs[usable[task.right_pairs[:, 0]]]
-    # Texts whose pictures are all broken are neither asked nor offered.
-    kept_texts, text_places = pairs[:, 1].unique(return_inverse=True)
-    num_lost = len(task.texts) - len(kept_texts)
-    image_places = usable.cumsum(0) - 1
-    pairs = torch.stack([image_places[pairs[:, 0]], text_places], dim=1)
-    image_features = embedded.features[usable]
-    texts = [task.texts[number] for number in kept_texts.tolist()]
-    vectors = embed_texts(encoder, texts, variants, ranks, label)
-    measured = {
-        "chance": chance_recalls(len(image_features), len(texts), pairs),
-        "num_pictures": len(image_features),
-        "num_texts": len(texts),
-        "skipped": skipped | ({"text without a usable picture": num_lost} if num_lost else {}),
+    """The results of one task; the pictures that `embedded` lacks are added to it."""
+    started = time.perf_counter()
+    before = encoding.work.num_loaded, encoding.cache.num_loaded
+    for pictures in picture_sets_of(task):
+        if pictures.fingerprint not in embedded:
+            embedded[pictures.fingerprint] = embed_picture_set(encoding, task.name, pictures)
+    causes = embedded[task.pictures.fingerprint].causes | task.missing
+    task = replace(task, missing=causes)
+    usable = usable_pictures(task.name, task.pictures.num_pictures, causes)
+    measured = list(_each_pair(encoding, task, usable, embedded))
+    tell_what_was_done_before(encoding, task.name, *before)
+    facts = {
+        "num_pictures": int(usable.sum()),
+        **_counts(task, usable),
+        "rule": task.rule,
+        "notes": list(task.notes),
+        "data_fingerprint": task.pictures.fingerprint,
+        "prompt_fingerprint": prompts,
+        "encoder_fingerprint": encoding.encoder.fingerprint,
+        "seconds": round(time.perf_counter() - started, 3),
     }
-    results = []
-    for variant in variants:
-        metrics = recalls(image_features, vectors[variant], pairs, ranks)
-        results.append(_result(encoder, task, variant, metrics, measured))
-    return results
+    return [
+        {**_names(encoding.encoder, task, *variants), **asdict(numbers), **facts}
+        for variants, numbers in measured
+    ]
 
 
-def _usable(
-    task: ZeroShotTask | RetrievalTask, embedded: EmbeddedPictures
-) -> tuple[Bool[Tensor, " N"], dict[str, int]]:
-    """Which pictures count, and how many do not, by cause. Raises UserError when none does."""
-    causes = embedded.causes | task.missing
-    skipped = dict(Counter(causes.values()).most_common())
-    if len(causes) == task.pictures.num_pictures:
-        raise UserError(
-            f"{task.name}: none of its {len(causes):,} pictures can be used ({skipped}); "
-            "look at the data"
-        )
-    usable = embedded.usable.clone()
-    usable[list(task.missing)] = False
-    return usable, skipped
+def _each_pair(
+    encoding: Encoding,
+    task: Task,
+    usable: Bool[Tensor, " N"],
+    embedded: Mapping[str, EmbeddedPictures],
+) -> Iterator[tuple[tuple[str, str], Measured]]:
+    """The pairs (image variant, text variant), and what a task comes to at each."""
+    features = embedded[task.pictures.fingerprint].features
+    texts = embed_task_texts(encoding, task)
+    for image_variant in encoding.image_variants:
+        for variant, rows in texts.items():
+            encoding.ranks.leave_when_asked()
+            measure = MEASURES[type(task)]
+            pictures = features[image_variant]
+            measured = measure(task, pictures, rows, usable=usable, ranks=encoding.ranks)
+            yield (image_variant, variant), measured
 
 
-def _result(
-    encoder: DualEncoder,
-    task: ZeroShotTask | RetrievalTask,
-    variant: str,
-    metrics: dict[str, float],
-    measured: dict[str, Any],
-) -> dict[str, Any]:
-    is_zero_shot = isinstance(task, ZeroShotTask)
+def _counts(task: Task, usable: Bool[Tensor, " N"]) -> dict[str, Any]:
+    """How much is asked, and by cause how much is left out."""
+    skipped = by_cause(task.missing)
+    if isinstance(task, ZeroShotTask | ProbeTask):
+        return {"num_classes": len(task.class_names), "skipped": skipped}
+    if isinstance(task, RetrievalTask):
+        num_texts = int(retrieval.texts_asked(task, usable).sum())
+        if lost := len(task.texts) - num_texts:
+            skipped["text without a usable picture"] = lost
+        return {"num_texts": num_texts, "skipped": skipped}
+    return {"skipped": skipped}
+
+
+def _names(encoder: DualEncoder, task: Task, image_variant: str, variant: str) -> dict[str, str]:
     return {
         "dataset": task.dataset,
         "model": encoder.name,
         "pretrained": encoder.fingerprint,
-        "task": "zeroshot_classification" if is_zero_shot else "zeroshot_retrieval",
-        "metrics": metrics,
-        "language": "en",
+        "task": CLIP_BENCHMARK_TASKS[type(task)],
+        "language": task.language,
         "name": task.name,
         "variant": variant,
-        **measured,
-        "rule": task.rule,
-        "notes": list(task.notes),
-        "data_fingerprint": task.pictures.fingerprint,
-        "encoder_fingerprint": encoder.fingerprint,
+        "image_variant": image_variant,
     }

@@ -1,6 +1,6 @@
 """What a task may ask of an encoder: to name pictures, to find pictures and texts, to choose among captions.
 
-Axes: N pictures, P right pairs.
+Axes: N pictures, P right pairs, T pictures to learn from.
 """
 
 from dataclasses import dataclass, field
@@ -82,3 +82,15 @@ class CompositionalTask(Task):
 
     texts: list[str]
     questions: list[Choice | Pairing]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTask(Task):
+    """Classes that are learned from the image vectors of a training set, and asked of another one."""
+
+    class_names: list[str]
+    labels: Int64[Tensor, " N"]
+    """The class of each picture."""
+    train_pictures: PictureSet
+    train_labels: Int64[Tensor, " T"]
+    train_missing: dict[int, str] = field(default_factory=dict)

@@ -1,58 +1,94 @@
-"""Zero-shot classification: a class is the mean vector of its name in several sentences.
+"""Zero-shot classification: the class of a picture is the one whose vector fits it best.
 
-Axes: C classes, T templates, N pictures, E the shared embedding, k cut-offs.
+Axes: C classes, N pictures, E the shared embedding.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from eval.embed import embed_texts
-from eval.encoder import DualEncoder
-from eval.ranking import chance_of_hits, wrong_before_right
+from eval.bootstrap import interval_of_class_mean, interval_of_mean
+from eval.chance import chance_of_hits, count_right
+from eval.measured import Measured
+from eval.ranking import Ranking, rank_rows
 from eval.ranks import Ranks
+from eval.scores import Vectors
+from eval.task_kinds import ZeroShotTask
 
 CUT_OFFS = (1, 5)
-SENTENCES_AT_ONCE = 8192
-"""How many sentences are held as vectors at once: 80 for each of 1,000 classes fill gigabytes."""
+NUM_CONFUSIONS = 20
+NUM_MISTAKES = 24
 
 
-def classifier(text_features: Float[Tensor, "C T E"]) -> Float[Tensor, "C E"]:
-    """One unit vector per class: the mean over its templates' unit vectors, made unit again."""
-    return normalize(normalize(text_features, dim=-1).mean(dim=1), dim=-1)
-
-
-def class_vectors(
-    encoder: DualEncoder,
-    class_names: Sequence[str],
-    templates: Sequence[str],
-    variants: Sequence[str],
+def measure(
+    task: ZeroShotTask,
+    image_features: Float[Tensor, "N E"],
+    class_features: Float[Tensor, "C E"],
+    *,
+    usable: Bool[Tensor, " N"],
     ranks: Ranks,
-    label: str | None = None,
-) -> dict[str, Float[Tensor, "C E"]]:
-    """The classifier of each variant. A template holds {} where the name goes.
+) -> Measured:
+    """Accuracies, recall by class and the worst confusions; the same on every rank.
 
-    With a `label` the first process tells on standard error how far it is.
+    Features are those of all pictures of the task, in its order; what is not usable is left out
+    here. A class with an equal score stands before the right one.
     """
-    classes_at_once = max(1, SENTENCES_AT_ONCE // len(templates))
-    parts: dict[str, list[Tensor]] = {variant: [] for variant in variants}
-    for start in range(0, len(class_names), classes_at_once):
-        names = class_names[start : start + classes_at_once]
-        sentences = [template.replace("{}", name) for name in names for template in templates]
-        part = label and f"{label} of classes from {start:,} of {len(class_names):,}"
-        features = embed_texts(encoder, sentences, variants, ranks, part)
-        for variant in variants:
-            parts[variant].append(
-                classifier(features[variant].unflatten(0, (len(names), len(templates))))
-            )
-    return {variant: torch.cat(part) for variant, part in parts.items()}
+    pictures = usable.nonzero().flatten()
+    labels = task.labels[pictures]
+    shown = _shown_classes(task, usable)
+    ranking = rank_rows(
+        Vectors(image_features, pictures),
+        Vectors(class_features),
+        with_later_namesakes(shown, task.class_names),
+        ranks,
+    )
+    hits = {f"acc{k}": ranking.hits(k) for k in CUT_OFFS}
+    near_ties = {f"acc{k}": ranking.near_ties(k) for k in CUT_OFFS}
+    num_right = count_right(shown, len(pictures))
+    chances = {f"acc{k}": chance_of_hits(num_right, len(task.class_names), k) for k in CUT_OFFS}
+    name = "mean_per_class_recall"
+    intervals = {name: interval_of_mean(hit.double().numpy()) for name, hit in hits.items()}
+    return Measured(
+        metrics={
+            **{name: float(hit.double().numpy().mean()) for name, hit in hits.items()},
+            name: _mean_of_classes(hits["acc1"].double(), labels),
+        },
+        chance={
+            **{name: float(chance.mean()) for name, chance in chances.items()},
+            name: _mean_of_classes(chances["acc1"], labels),
+        },
+        intervals=intervals | {name: interval_of_class_mean(hits["acc1"].numpy(), labels.numpy())},
+        near_ties=near_ties | {name: near_ties["acc1"]},
+        per_class=_class_table(task.class_names, labels, hits),
+        confusions=_confusions(task.class_names, labels, ranking),
+        mistakes=[
+            {
+                "picture": int(pictures[query]),
+                "right": task.class_names[int(labels[query])],
+                "given": task.class_names[given],
+                "margin": margin,
+            }
+            for query, _, given, margin in ranking.worst(NUM_MISTAKES)
+        ],
+    )
 
 
-def right_classes(
-    labels: Int64[Tensor, " N"], class_names: Sequence[str]
+def _shown_classes(task: ZeroShotTask, usable: Bool[Tensor, " N"]) -> Int64[Tensor, "P 2"]:
+    """The pairs (place among the usable pictures, class that it shows)."""
+    numbers = torch.arange(len(usable))
+    pairs = torch.cat([torch.stack([numbers, task.labels], dim=1), task.also_right])
+    pairs = pairs[usable[pairs[:, 0]]]
+    places = usable.cumsum(0) - 1
+    return torch.stack([places[pairs[:, 0]], pairs[:, 1]], dim=1)
+
+
+def with_later_namesakes(
+    shown: Int64[Tensor, "P 2"], class_names: Sequence[str]
 ) -> Int64[Tensor, "pairs 2"]:
     """The pairs (picture, right class), so that of two classes with one name the first wins.
 
@@ -63,57 +99,46 @@ def right_classes(
     classes_by_name: dict[str, list[int]] = {}
     for number, name in enumerate(class_names):
         classes_by_name.setdefault(name, []).append(number)
-    pairs = [
+    later = [
         (picture, number)
-        for picture, label in enumerate(labels.tolist())
+        for picture, label in shown.tolist()
         for number in classes_by_name[class_names[label]]
         if number >= label
     ]
-    return torch.tensor(pairs, dtype=torch.int64)
+    return torch.tensor(later, dtype=torch.int64).reshape(-1, 2)
 
 
-def count_correct(
-    image_features: Float[Tensor, "N E"],
-    class_features: Float[Tensor, "C E"],
-    labels: Int64[Tensor, " N"],
-    class_names: Sequence[str],
-    ranks: Ranks,
-    ks: Sequence[int] = CUT_OFFS,
-) -> Int64[Tensor, "C k"]:
-    """For each class, how many of its pictures have it among their k best classes.
-
-    A class with an equal score stands before the right one.
-    """
-    before = wrong_before_right(
-        image_features,
-        class_features,
-        right_classes(labels, class_names),
-        limit=max(ks),
-        ranks=ranks,
-    )
-    hits = (before[:, None] < torch.tensor(ks)).long()
-    counts = torch.zeros(len(class_names), len(ks), dtype=torch.int64)
-    return counts.index_add(0, labels, hits)
+def _mean_of_classes(values: Float[Tensor, " N"], labels: Int64[Tensor, " N"]) -> float:
+    """The mean value of each class, averaged over those with pictures."""
+    totals = np.bincount(labels.numpy())
+    sums = np.bincount(labels.numpy(), weights=values.numpy())
+    return float((sums[totals > 0] / totals[totals > 0]).mean())
 
 
-def accuracies(
-    correct: Int64[Tensor, "C k"], labels: Int64[Tensor, " N"], ks: Sequence[int] = CUT_OFFS
-) -> dict[str, float]:
-    """`acc1`, `acc5` over all pictures; top-1 of each class, averaged over those with pictures."""
-    per_class = torch.bincount(labels, minlength=len(correct))
-    seen = per_class > 0
-    metrics = {
-        f"acc{k}": int(correct[:, column].sum()) / len(labels) for column, k in enumerate(ks)
+def _class_table(
+    class_names: Sequence[str], labels: Int64[Tensor, " N"], hits: dict[str, Bool[Tensor, " N"]]
+) -> list[dict[str, Any]]:
+    totals = torch.bincount(labels, minlength=len(class_names)).tolist()
+    right = {
+        name: torch.bincount(labels[hit], minlength=len(class_names)).tolist()
+        for name, hit in hits.items()
     }
-    recall = correct[seen, ks.index(1)].double() / per_class[seen]
-    return {**metrics, "mean_per_class_recall": float(recall.mean())}
+    return [
+        {"class": class_name, "pictures": total}
+        | {name: counts[number] / total for name, counts in right.items()}
+        for number, (class_name, total) in enumerate(zip(class_names, totals, strict=True))
+        if total
+    ]
 
 
-def chance_accuracies(
-    labels: Int64[Tensor, " N"], num_classes: int, ks: Sequence[int] = CUT_OFFS
-) -> dict[str, float]:
-    """What guessing would reach, under the names of the metrics."""
-    pairs = torch.stack([torch.arange(len(labels)), labels], dim=1)
-    chances = chance_of_hits(pairs, len(labels), num_classes, ks)
-    metrics = {f"acc{k}": chance for k, chance in zip(ks, chances, strict=True)}
-    return {**metrics, "mean_per_class_recall": metrics["acc1"]}
+def _confusions(
+    class_names: Sequence[str], labels: Int64[Tensor, " N"], ranking: Ranking
+) -> list[dict[str, Any]]:
+    """The most frequent wrong answers; of equally frequent ones those of the first classes."""
+    missed = ~ranking.hits(1)
+    counts = Counter(zip(labels[missed].tolist(), ranking.best_wrong[missed].tolist(), strict=True))
+    worst = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:NUM_CONFUSIONS]
+    return [
+        {"right": class_names[right], "given": class_names[given], "count": count}
+        for (right, given), count in worst
+    ]

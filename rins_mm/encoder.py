@@ -21,7 +21,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
-from eval.encoder import Picture
+from eval.encoder import DEFAULT_VARIANT, Picture
 from rins_mm.checkpoint import (
     Checkpoint,
     load_weights,
@@ -44,7 +44,8 @@ STRINGS_PER_FORWARD = 64
 class SigLIPEncoder:
     """Both encoders of a model with everything they need: tokenizer, canonicalisation, resizing.
 
-    `signature` is the depth of the text tower used where none is named: the one it was trained with.
+    `signature` and `image_signature` are the depths of the text tower and of the image tower that are
+    used where none is named: those that it was trained with.
     """
 
     def __init__(self, model: SigLIP, tokenizer: Tokenizer, *, name: str) -> None:
@@ -52,6 +53,7 @@ class SigLIPEncoder:
         self.tokenizer = tokenizer
         self.name = name
         self.signature = model.text_tower.config.recursion.signature
+        self.image_signature = model.image_tower.config.recursion.signature
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,24 +71,44 @@ class SigLIPEncoder:
         """Where the weights are."""
         return self.model.logit_scale.device
 
-    @torch.no_grad()
-    def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
-        """Unit vectors of pictures: PIL images, uint8 RGB arrays [H, W, 3], or paths.
+    def encode_images(
+        self, pictures: Sequence[Picture], signature: str | None = None
+    ) -> Float[Tensor, "N E"]:
+        """Unit vectors of pictures, at the trained depth or at the depth of another signature.
 
-        Raises UserError for a file that is not a picture.
+        Pictures are PIL images, uint8 RGB arrays [H, W, 3], or paths. Raises UserError for a file that
+        is not a picture.
+        """
+        signature = self.image_signature if signature is None else signature
+        return self.encode_images_at(pictures, [signature])[signature]
+
+    @torch.no_grad()
+    def encode_images_at(
+        self,
+        pictures: Sequence[Picture],
+        signatures: Sequence[str],
+        *,
+        at_once: int = PICTURES_PER_FORWARD,
+    ) -> dict[str, Float[Tensor, "N E"]]:
+        """Unit vectors at several depths; pictures are read once, and rounds that depths share run once.
+
+        `at_once` pictures make a batch of the tower.
         """
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             raise TypeError("encode_images takes a list of pictures, not one picture")
         self.model.eval()
-        calls = expand(self.model.image_tower.config.recursion.signature)
+        signatures = list(dict.fromkeys(signatures))
+        variants = [expand(signature) for signature in signatures]
         size = self.model.image_tower.config.image_size
-        rows = []
-        for start in range(0, len(pictures), PICTURES_PER_FORWARD):
-            chunk = pictures[start : start + PICTURES_PER_FORWARD]
+        rows: dict[str, list[Tensor]] = {signature: [] for signature in signatures}
+        for start in range(0, len(pictures), at_once):
+            chunk = pictures[start : start + at_once]
             pixels = torch.stack([resize_picture(_read(picture), size) for picture in chunk])
             images = pixels.to(self.device).float() / 255.0
-            rows.append(unit(self.model.image_tower(images, calls)))
-        return torch.cat(rows) if rows else self._no_rows()
+            outputs = self.model.image_tower.forward_variants(images, variants)
+            for signature, output in zip(signatures, outputs, strict=True):
+                rows[signature].append(unit(output))
+        return {s: torch.cat(parts) if parts else self._no_rows() for s, parts in rows.items()}
 
     def encode_texts(
         self, strings: Sequence[str], signature: str | None = None
@@ -97,17 +119,24 @@ class SigLIPEncoder:
 
     @torch.no_grad()
     def encode_texts_at(
-        self, strings: Sequence[str], signatures: Sequence[str]
+        self,
+        strings: Sequence[str],
+        signatures: Sequence[str],
+        *,
+        at_once: int = STRINGS_PER_FORWARD,
     ) -> dict[str, Float[Tensor, "N E"]]:
-        """Unit vectors at several depths in one pass: rounds that they share run once."""
+        """Unit vectors at several depths in one pass: rounds that they share run once.
+
+        `at_once` strings make a batch of the tower.
+        """
         if isinstance(strings, str):
             raise TypeError("encode_texts takes a list of strings, not one string")
         self.model.eval()
         signatures = list(dict.fromkeys(signatures))
         variants = [expand(signature) for signature in signatures]
         rows: dict[str, list[Tensor]] = {signature: [] for signature in signatures}
-        for start in range(0, len(strings), STRINGS_PER_FORWARD):
-            ids = self.tokenizer.encode(strings[start : start + STRINGS_PER_FORWARD])
+        for start in range(0, len(strings), at_once):
+            ids = self.tokenizer.encode(strings[start : start + at_once])
             lengths = torch.tensor([0, *map(len, ids)])
             tokens = torch.tensor([token for row in ids for token in row], dtype=torch.int32)
             outputs = self.model.text_tower.forward_variants(
@@ -126,22 +155,41 @@ class SigLIPEncoder:
 
 
 class SignatureEncoder:
-    """A SigLIPEncoder as an `eval.encoder.DualEncoder` whose variants are signatures of the text tower."""
+    """A SigLIPEncoder as an `eval.encoder.DualEncoder` whose variants are signatures of its towers.
+
+    What it is given at once runs at once, so that the caller decides on the batches.
+    """
 
     def __init__(self, encoder: SigLIPEncoder) -> None:
         self._encoder = encoder
         self.name = encoder.name
         self.fingerprint = encoder.fingerprint
+        self.device = encoder.device
 
-    def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
-        """Unit vectors of the pictures."""
-        return self._encoder.encode_images(pictures)
+    def encode_images(
+        self, pictures: Sequence[Picture], variants: Sequence[str]
+    ) -> Mapping[str, Float[Tensor, "N E"]]:
+        """Unit vectors of the pictures at each signature of the image tower."""
+        signature_of = _signatures(variants, self._encoder.image_signature)
+        vectors = self._encoder.encode_images_at(
+            pictures, list(signature_of.values()), at_once=max(1, len(pictures))
+        )
+        return {variant: vectors[signature] for variant, signature in signature_of.items()}
 
     def encode_texts(
         self, strings: Sequence[str], variants: Sequence[str]
     ) -> Mapping[str, Float[Tensor, "N E"]]:
-        """Unit vectors of the strings at each signature."""
-        return self._encoder.encode_texts_at(strings, variants)
+        """Unit vectors of the strings at each signature of the text tower."""
+        signature_of = _signatures(variants, self._encoder.signature)
+        vectors = self._encoder.encode_texts_at(
+            strings, list(signature_of.values()), at_once=max(1, len(strings))
+        )
+        return {variant: vectors[signature] for variant, signature in signature_of.items()}
+
+
+def _signatures(variants: Sequence[str], trained: str) -> dict[str, str]:
+    """The signature of each variant: its name, or the trained one for the default."""
+    return {variant: trained if variant == DEFAULT_VARIANT else variant for variant in variants}
 
 
 def _read(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,12 +1,13 @@
-"""Score a run, a checkpoint or an export, alone or on many ranks:
+"""Score a run, a checkpoint, an export or another's model, alone or on many ranks:
 
 torchrun --nproc-per-node 2 -m rins_mm.evaluate RUN --tasks zero_shot:emoji-style --text-signatures AB AAB
 """
 
 import datetime
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,27 +15,31 @@ import torch
 import tyro
 from rich.console import Console
 
+from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
-from eval.ranks import Ranks
+from eval.embed import NOTHING_KEPT
+from eval.feature_store import FeatureStore, prompt_fingerprint
+from eval.ranks import Interrupted, Ranks
 from eval.report import results_tables, write_page, write_results
-from eval.suite import run_suite
+from eval.suite import measure_tasks, open_tasks
 from eval.tasks import TASKS
 from rins_mm.config import EvaluationConfig
 from rins_mm.distributed import local_device, process_group
-from rins_mm.encoder import SigLIPEncoder, load_encoder
-from rins_mm.models.recursion import expand, reachable_signatures
+from rins_mm.evaluated_model import EvaluatedModel, open_model
 from rins_mm.recorded_config import read_config
 from rins_mm.run_folder import describe_environment
+from rins_mm.stopping import EXIT_CODE, StopRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """Measure zero-shot classification and retrieval at several depths of the text tower.
+    """Measure zero-shot classification and retrieval at several depths of the towers.
 
-    What is not named is taken from the run's own record. No file is replaced without --overwrite.
+    What is not named is taken from the run's own record. No file is replaced without --overwrite. An
+    evaluation that was interrupted goes on when the same command is given again, on any number of ranks.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional]
     """A run (its newest checkpoint), one checkpoint's folder, or an export."""
     tasks: tuple[str, ...] = ()
     """Task names, such as zero_shot:emoji-style, retrieval:emoji-test, or retrieval:SHARDS for your
@@ -42,15 +47,23 @@ class EvaluateCommand:
     text_signatures: tuple[str, ...] = ()
     """Depths of the text tower, such as AB AAB AAAB; none: those that the run recorded, or else all
     that its training drew."""
+    image_signatures: tuple[str, ...] = ()
+    """Depths of the image tower, each measured with each depth of the text tower; none: the trained one."""
+    batch_size: int = 1
+    """Blocks of 64 pictures or strings that the model is given at once. Only the last bits of vectors
+    depend on it."""
     data: Path | None = None
     """Folder of the pictures, for tasks that need one (zero_shot:imagenet)."""
     out: Path | None = None
     """File to write; None: eval.json in the run's folder, eval-STEP.json there for the folder of one
-    checkpoint, and eval.json where you are for an export, whose files are sealed."""
+    checkpoint, and eval.json where you are for an export, whose files are sealed. What is computed is
+    kept in FILE.work until the file is written."""
     html: Path | None = None
     """Also write the results as a page that needs nothing beside it."""
     overwrite: bool = False
     """Replace these files if they exist."""
+    class_cache: bool = True
+    """Take vectors of classes from the cache folder (RINS_MM_CACHE), and keep new ones there."""
     num_threads: int = 1
     """CPU threads per rank."""
     timeout_seconds: float = 600.0
@@ -60,42 +73,88 @@ class EvaluateCommand:
 def main(argv: list[str]) -> None:
     """Load, run the suite on all ranks, and write and print on the first."""
     command = tyro.cli(EvaluateCommand, args=argv, prog="python -m rins_mm.evaluate")
+    check(command)
     # Every rank looks before any of them writes: the suite that follows begins with an exchange.
     out = output_file(command)
-    recorded = recorded_evaluation(command.run)
-    tasks = command.tasks or recorded.tasks
+    work = FeatureStore(out.with_name(f"{out.name}.work"))
     torch.set_num_threads(command.num_threads)
-    with process_group(command.timeout_seconds) as ranks:
-        encoder = load_encoder(command.run, device=str(local_device()))
-        if not tasks:
-            raise UserError(
-                f"{command.run} records no tasks; name some with --tasks, such as {' '.join(TASKS)}"
+    stop = StopRequest()
+    with process_group(command.timeout_seconds) as ranks, stop.listening():
+        if ranks.is_first and work.folder is not None and work.folder.is_dir():
+            print(f"going on with what an evaluation has left in {work.folder}", file=sys.stderr)
+        try:
+            results, facts = measure(
+                command, argv, replace(ranks, asked_to_stop=stop.__bool__), work
             )
-        data = command.data or (Path(recorded.data) if recorded.data else None)
-        results = run_suite(
-            encoder.as_dual_encoder(),
-            tasks,
-            text_signatures(command.text_signatures or recorded.text_signatures, encoder),
-            data=data,
-            ranks=ranks,
-        )
+        except Interrupted:
+            if ranks.is_first:
+                reason = stop.reason or "a signal to another rank"
+                print(
+                    f"stopped by {reason}; what was computed is kept in {work.folder}, and the same "
+                    "command goes on from there, on any number of ranks",
+                    file=sys.stderr,
+                )
+            sys.exit(EXIT_CODE)
         if ranks.is_first:
-            write(command, out, results, provenance(command, argv, encoder, ranks))
+            write(command, out, results, facts)
+            work.remove()
+
+
+def measure(
+    command: EvaluateCommand, argv: Sequence[str], ranks: Ranks, work: FeatureStore
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The results and what one needs to know to repeat them, on all ranks.
+
+    Raises Interrupted, on all ranks, when one of them is asked to stop meanwhile.
+    """
+    recorded = recorded_evaluation(Path(command.model))
+    with ranks.interruptible():
+        model = open_model(
+            command.model,
+            text_signatures=command.text_signatures or recorded.text_signatures,
+            image_signatures=command.image_signatures,
+            device=str(local_device()),
+        )
+        ranks.leave_when_asked()
+        names = command.tasks or recorded.tasks
+        if not names:
+            raise UserError(
+                f"{command.model} records no tasks; name some with --tasks, "
+                f"such as {' '.join(TASKS)}"
+            )
+        tasks = open_tasks(names, command.data or (Path(recorded.data) if recorded.data else None))
+        cache = FeatureStore(cache_folder() / "class_vectors")
+        results = measure_tasks(
+            model.encoder,
+            tasks,
+            model.text_variants,
+            model.image_variants,
+            ranks=ranks,
+            batch_size=command.batch_size,
+            work=work,
+            cache=cache if command.class_cache else NOTHING_KEPT,
+        )
+    return results, provenance(command, argv, model, results, ranks)
+
+
+def check(command: EvaluateCommand) -> None:
+    """Refuse numbers that mean nothing."""
+    for name, number in (("num_threads", command.num_threads), ("batch_size", command.batch_size)):
+        if number < 1:
+            raise UserError(f"{name} is {number}; it must be at least 1")
 
 
 def output_file(command: EvaluateCommand) -> Path:
     """Where the results go. Raises UserError for files that exist and may not be replaced."""
-    if command.num_threads < 1:
-        raise UserError(f"num_threads is {command.num_threads}; it must be at least 1")
-    out = command.out
-    if out is None and (command.run / "encoder.json").is_file():
-        out = Path("eval.json")
-    elif out is None and (command.run / "state.json").is_file():
-        checkpoint = command.run.resolve()
+    out, folder = command.out, Path(command.model)
+    if out is None and (folder / "state.json").is_file():
+        checkpoint = folder.resolve()
         step = checkpoint.name.removeprefix("step-").lstrip("0")
         out = checkpoint.parent.parent / f"eval-{step}.json"
+    elif out is None and folder.is_dir() and not (folder / "encoder.json").is_file():
+        out = folder / "eval.json"
     elif out is None:
-        out = command.run / "eval.json"
+        out = Path("eval.json")
     for path in (out, command.html):
         if path is not None and path.exists() and not command.overwrite:
             raise UserError(
@@ -113,25 +172,23 @@ def recorded_evaluation(run: Path) -> EvaluationConfig:
     return EvaluationConfig()
 
 
-def text_signatures(named: Sequence[str], encoder: SigLIPEncoder) -> list[str]:
-    """The depths to measure, each of which the text tower has been seen to have."""
-    tower = encoder.model.text_tower
-    signatures = list(named) or reachable_signatures(tower.config.recursion)
-    for signature in signatures:
-        tower.blocks.check(expand(signature))
-    return signatures
-
-
 def provenance(
-    command: EvaluateCommand, argv: Sequence[str], encoder: SigLIPEncoder, ranks: Ranks
+    command: EvaluateCommand,
+    argv: Sequence[str],
+    model: EvaluatedModel,
+    results: Sequence[Mapping[str, Any]],
+    ranks: Ranks,
 ) -> dict[str, Any]:
     """What one needs to know to repeat the evaluation."""
     return {
         "command": f"python -m rins_mm.evaluate {shlex.join(argv)}",
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "model": encoder.name,
-        "model_fingerprint": encoder.fingerprint,
-        "trained_signature": encoder.signature,
+        "model": model.encoder.name,
+        "model_fingerprint": model.encoder.fingerprint,
+        **model.facts,
+        "data_fingerprint": prompt_fingerprint([r["data_fingerprint"] for r in results]),
+        "prompt_fingerprint": prompt_fingerprint([r["prompt_fingerprint"] for r in results]),
+        "batch_size": command.batch_size,
         "world_size": ranks.world_size,
         "threads": command.num_threads,
         **describe_environment(),

@@ -1,6 +1,6 @@
 """Search pictures by words:  python -m rins_mm.search DIR --pictures FOLDER --query "a red apple"
 
-Axes: Q queries, N pictures, E the shared embedding.
+Every picture is compared with every query.
 """
 
 import base64
@@ -17,26 +17,26 @@ import jinja2
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import write_whole
 from eval.embed import embed_pictures, embed_texts
-from eval.encoder import DualEncoder
+from eval.encoder import DEFAULT_VARIANT, DualEncoder
+from eval.nearest import nearest
 from eval.ranks import Ranks
 from eval.report import page_templates
+from eval.scores import Vectors
 from rins_mm.distributed import local_device
 from rins_mm.encoder import load_encoder
 from rins_mm.gallery import Gallery, open_gallery, printable
 
 THUMBNAIL_SIDE = 256
-PICTURES_PER_PRODUCT = 65_536
 NUM_BAD_LISTED = 20
 
 
@@ -118,37 +118,33 @@ def search(
     # The words first: they are quick, and a mistake in the signature shows before the long work.
     words = embed_texts(encoder, queries, [signature], Ranks())[signature]
     embedded = embed_pictures(
-        encoder, gallery.read, gallery.num_pictures, Ranks(), label="embedding pictures"
+        encoder,
+        gallery.read,
+        gallery.num_pictures,
+        [DEFAULT_VARIANT],
+        Ranks(),
+        label="embedding pictures",
     )
     causes = dict(Counter(embedded.causes.values()).most_common())
     if len(embedded.causes) == gallery.num_pictures:
         raise UserError(
             f"none of the {gallery.num_pictures:,} pictures can be used ({causes}); look at the files"
         )
-    scores = cosines(words, embedded.features)
-    scores[:, ~embedded.usable] = -torch.inf
-    num_shown = min(top_k, int(embedded.usable.sum()))
+    pictures = embedded.usable.nonzero().flatten()
+    scores, places = nearest(
+        Vectors(words), Vectors(embedded.features[DEFAULT_VARIANT], pictures), top_k
+    )
+    answers = zip(queries, scores.tolist(), pictures[places].tolist(), strict=True)
     return Found(
         answers={
-            query: best_matches(row, num_shown) for query, row in zip(queries, scores, strict=True)
+            query: [
+                Match(rank=place + 1, score=score, number=number)
+                for place, (score, number) in enumerate(zip(best, numbers, strict=True))
+            ]
+            for query, best, numbers in answers
         },
         bad=embedded.causes,
     )
-
-
-def cosines(words: Float[Tensor, "Q E"], pictures: Float[Tensor, "N E"]) -> Float[Tensor, "Q N"]:
-    """The products of unit vectors, to six decimals: the last bits of a vector are chance."""
-    parts = [words.double() @ part.double().T for part in pictures.split(PICTURES_PER_PRODUCT)]
-    return torch.cat(parts, dim=1).round(decimals=6)
-
-
-def best_matches(scores: Float[Tensor, " N"], num_shown: int) -> list["Match"]:
-    """The numbers of the pictures with the highest scores; of equal ones the first comes first."""
-    order = scores.sort(descending=True, stable=True).indices[:num_shown].tolist()
-    return [
-        Match(rank=place + 1, score=float(scores[number]), number=number)
-        for place, number in enumerate(order)
-    ]
 
 
 def matches_table(query: str, matches: Sequence["Match"], gallery: Gallery) -> Table:

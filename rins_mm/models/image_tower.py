@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack
+from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack, expand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,25 @@ class ImageTower(nn.Module):
             self.stack.check(calls)
             self.stack.calls = calls
         return self.backbone((images - self.mean) / self.std)
+
+    def forward_variants(
+        self, images: Float[Tensor, "B 3 S S"], variants: Sequence[Calls]
+    ) -> list[Float[Tensor, "B E"]]:
+        """The vectors at several depths, not in training; rounds that the depths share run once."""
+        for calls in variants:
+            self.check(calls)
+        with self.stack.remembering() if self.stack is not None else nullcontext():
+            return [self(images, calls) for calls in variants]
+
+    def check(self, calls: Calls) -> None:
+        """Refuse calls of groups that this tower does not have; without blocks it has one depth."""
+        if self.stack is not None:
+            self.stack.check(calls)
+        elif calls != expand(self.config.recursion.signature):
+            raise UserError(
+                f"the timm model {self.config.name!r} keeps no list of equal blocks, so that it cannot run "
+                f"the calls {''.join(calls)!r}; use {self.config.recursion.signature}"
+            )
 
 
 def set_fused_attention(model: nn.Module, *, fused: bool) -> None:

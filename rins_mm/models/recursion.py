@@ -10,6 +10,7 @@ parameters at every call.
 
 import string
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -174,6 +175,7 @@ class RecursiveStack(nn.Sequential):
             letter: range(ends[letter] - sizes[letter], ends[letter]) for letter in sizes
         }
         self.calls: Calls = tuple(self.groups)
+        self._remembered: dict[Calls, Tensor] | None = None
 
     def check(self, calls: Calls) -> None:
         """Refuse calls of groups that this tower does not have."""
@@ -200,7 +202,45 @@ class RecursiveStack(nn.Sequential):
             return checkpoint(run, x, use_reentrant=False)
         return run(x)
 
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Around several passes over one input at different `calls`: what they share runs once.
+
+        For evaluation alone: what training would draw for each pass is drawn once.
+        """
+        self._remembered = {}
+        try:
+            yield
+        finally:
+            self._remembered = None
+
+    def _run_or_remember(
+        self,
+        calls: Calls,
+        block: nn.Module,
+        ends_call: bool,
+        x: Tensor,
+        *rest: Any,
+        **settings: Any,
+    ) -> Tensor:
+        """One block of the last of these calls; the outcome of all of them where it is known already."""
+        assert self._remembered is not None
+        if calls in self._remembered:
+            # The further blocks of this call are given it, and give it back.
+            return self._remembered[calls]
+        x = block(x, *rest, **settings)
+        if ends_call:
+            self._remembered[calls] = x
+        return x
+
     def __iter__(self) -> Iterator[Any]:
+        if self._remembered is not None:
+            return (
+                partial(self._run_or_remember, self.calls[:end], block, block is group[-1])
+                for end in range(1, len(self.calls) + 1)
+                for group in [self.group(self.calls[end - 1])]
+                for block in group
+            )
         if self.checkpoint_calls:
             return (partial(self.run_group, letter) for letter in self.calls)
         return (block for letter in self.calls for block in self.group(letter))

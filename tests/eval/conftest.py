@@ -29,11 +29,15 @@ class ToyEncoder:
     picture_batches: list[int] = field(default_factory=list)
     string_batches: list[list[str]] = field(default_factory=list)
     asked_variants: list[tuple[str, ...]] = field(default_factory=list)
+    asked_image_variants: list[tuple[str, ...]] = field(default_factory=list)
 
-    def encode_images(self, pictures):
+    def encode_images(self, pictures, variants):
         self.picture_batches.append(len(pictures))
+        self.asked_image_variants.append(tuple(variants))
         rows = torch.stack([_means(np.asarray(picture)) for picture in pictures])
-        return normalize(rows @ random_rows(1, rows.shape[1], WIDTH) + 1e-3, dim=-1)
+        depths = {v: 1 if v == "default" else stable_hash("image", v) for v in variants}
+        projections = {v: random_rows(depth, rows.shape[1], WIDTH) for v, depth in depths.items()}
+        return {v: normalize(rows @ projections[v] + 1e-3, dim=-1) for v in variants}
 
     def encode_texts(self, strings, variants):
         self.string_batches.append(list(strings))

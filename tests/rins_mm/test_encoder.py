@@ -12,6 +12,7 @@ import rins_mm
 from data_pipelines.errors import UserError
 from eval.encoder import DualEncoder
 from rins_mm.encoder import SigLIPEncoder
+from rins_mm.models.recursion import RecursionConfig
 
 STRINGS = ["a red apple", "Someone riding a bicycle!", "", "an animal that swims, of all things"]
 SIGNATURES = ["AB", "AAB", "AAAB"]
@@ -94,6 +95,7 @@ def test_read_only_and_mirrored_arrays_are_pictures_too(encoder):
 
 def test_nothing_in_gives_no_rows(encoder):
     assert encoder.encode_images([]).shape == (0, 32)
+    assert encoder.as_dual_encoder().encode_images([], ["AB"])["AB"].shape == (0, 32)
     assert encoder.encode_texts([]).shape == (0, 32)
     assert {s: v.shape for s, v in encoder.encode_texts_at([], ["AB", "AAB"]).items()} == {
         "AB": (0, 32),
@@ -166,9 +168,44 @@ def test_the_form_that_eval_scores_has_signatures_for_variants(encoder):
     dual = encoder.as_dual_encoder()
     assert isinstance(dual, DualEncoder)
     assert (dual.name, dual.fingerprint) == (encoder.name, encoder.fingerprint)
-    vectors = dual.encode_texts(STRINGS, ["AB", "AAB"])
+    vectors = dual.encode_texts(STRINGS, ["AB", "AAB", "default"])
     assert vectors["AAB"].equal(encoder.encode_texts(STRINGS, "AAB"))
-    assert dual.encode_images([tiny.pixels(0)]).equal(encoder.encode_images([tiny.pixels(0)]))
+    assert vectors["default"].equal(encoder.encode_texts(STRINGS))
+    pictures = [tiny.pixels(number) for number in range(3)]
+    vectors = dual.encode_images(pictures, ["AAB", "default"])
+    assert list(vectors) == ["AAB", "default"]
+    assert vectors["AAB"].equal(encoder.encode_images(pictures, "AAB"))
+    assert vectors["default"].equal(encoder.encode_images(pictures))
+
+
+def test_what_is_given_at_once_to_the_form_that_eval_scores_runs_at_once(encoder):
+    batches = []
+    towers = {
+        "pictures": encoder.model.image_tower.stack,
+        "strings": encoder.model.text_tower.blocks,
+    }
+    for name, stack in towers.items():
+        stack[0].register_forward_hook(lambda _, given, __, name=name: batches.append(name))
+    dual = encoder.as_dual_encoder()
+    dual.encode_images([tiny.pixels(0)] * 150, ["AB"])
+    dual.encode_texts(["a"] * 150, ["AB"])
+    assert batches == ["pictures", "strings"]
+    encoder.encode_images([tiny.pixels(0)] * 150)
+    encoder.encode_texts(["a"] * 150, "AB")
+    assert batches[2:] == ["pictures"] * 3 + ["strings"] * 3
+
+
+def test_pictures_are_encoded_at_the_trained_depth_unless_told_otherwise():
+    encoder = tiny.encoder(recursion=RecursionConfig(signature="A^2B"))
+    pictures = [tiny.pixels(number) for number in range(3)]
+    assert encoder.image_signature == "A^2B"
+    together = encoder.encode_images_at(pictures, ["AB", "AAB", "AB"])
+    assert list(together) == ["AB", "AAB"]
+    assert encoder.encode_images(pictures).equal(together["AAB"])
+    assert encoder.encode_images(pictures, "AB").equal(together["AB"])
+    assert not together["AB"].allclose(together["AAB"])
+    with pytest.raises(UserError, match="calls C"):
+        encoder.encode_images(pictures, "ABC")
 
 
 def test_a_folder_that_is_neither_run_nor_export_is_a_mistake(tmp_path):

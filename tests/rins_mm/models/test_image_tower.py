@@ -68,6 +68,28 @@ def test_a_signature_is_bit_for_bit_the_timm_model_with_its_blocks_spelled_out(f
         assert torch.equal(tower(images, expand(signature)), plain((images - 0.5) / 0.5))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_depths_in_one_pass_are_each_alone_bit_for_bit_and_share_their_rounds(family):
+    settings = FAMILIES[family]
+    tower = make_tower(**settings, recursion=RecursionConfig(signature="A^2B"))
+    images = pictures(settings["image_size"])
+    variants = [expand(signature) for signature in ("AB", "AAB", "AAAB", "AB")]
+    with torch.no_grad():
+        alone = [tower(images, calls) for calls in variants]
+        runs = []
+        for index in range(len(tower.stack)):
+            tower.stack[index].register_forward_hook(lambda *_, index=index: runs.append(index))
+        together = tower.forward_variants(images, variants)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+    # Three rounds of A, and three of B after one, two and three of them.
+    assert sorted(runs) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    runs.clear()
+    with torch.no_grad():
+        tower(images, expand("AB"))
+    assert runs == [0, 1, 2, 3]
+
+
 def test_replacing_the_blocks_of_a_timm_model_by_a_stack_changes_no_bit():
     torch.manual_seed(0)
     model = timm.create_model(
@@ -141,6 +163,10 @@ def test_a_model_without_equal_blocks_runs_plain_and_refuses_recursion(name):
     model = timm.create_model(name, num_classes=0).eval()
     with torch.no_grad():
         assert torch.equal(vectors, model((pictures(64) - 0.5) / 0.5))
+    with torch.no_grad():
+        assert torch.equal(tower.forward_variants(pictures(64), [("A", "B")])[0], vectors)
+    with pytest.raises(UserError, match="'AAB'; use AB"):
+        tower.forward_variants(pictures(64), [("A", "A", "B")])
     with pytest.raises(
         UserError, match=f"{name}.*no list of equal blocks.*'AAAB'.*use AB or a ViT"
     ):

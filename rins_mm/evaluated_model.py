@@ -1,0 +1,56 @@
+"""The model that an evaluation is about, and the depths at which it is measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval.encoder import DEFAULT_VARIANT, DualEncoder
+from rins_mm.encoder import SigLIPEncoder, load_encoder
+from rins_mm.models.recursion import expand, reachable_signatures
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedModel:
+    """An encoder with what it is asked at."""
+
+    encoder: DualEncoder
+    text_variants: list[str] = field(default_factory=lambda: [DEFAULT_VARIANT])
+    image_variants: list[str] = field(default_factory=lambda: [DEFAULT_VARIANT])
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What is to be known of it beside its name and fingerprint."""
+
+
+def open_model(
+    model: str, *, text_signatures: Sequence[str], image_signatures: Sequence[str], device: str
+) -> EvaluatedModel:
+    """The model of a run, a checkpoint or an export, at these depths.
+
+    Without signatures: all depths that the text tower was trained at, and the trained one of the image
+    tower. Raises UserError for depths that a tower does not have.
+    """
+    encoder = load_encoder(Path(model), device=device)
+    return EvaluatedModel(
+        encoder=encoder.as_dual_encoder(),
+        text_variants=_text_variants(text_signatures, encoder),
+        image_variants=_image_variants(image_signatures, encoder),
+        facts={
+            "trained_signature": encoder.signature,
+            "trained_image_signature": encoder.image_signature,
+        },
+    )
+
+
+def _text_variants(named: Sequence[str], encoder: SigLIPEncoder) -> list[str]:
+    tower = encoder.model.text_tower
+    signatures = list(named) or reachable_signatures(tower.config.recursion)
+    for signature in signatures:
+        tower.blocks.check(expand(signature))
+    return signatures
+
+
+def _image_variants(named: Sequence[str], encoder: SigLIPEncoder) -> list[str]:
+    signatures = list(named) or [encoder.image_signature]
+    for signature in signatures:
+        encoder.model.image_tower.check(expand(signature))
+    return signatures
