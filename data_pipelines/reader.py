@@ -51,16 +51,22 @@ def read_sample(dataset: Dataset, index: int, given_up: threading.Event = NEVER)
 def _read(shard: ShardIndex, offset: int, size: int, given_up: threading.Event) -> bytes:
     if isinstance(shard.path, RemoteShard):
         return read_range(shard.path, shard.remote_status, offset, size, given_up)
-    file = _open_shard(shard.path, shard.size, shard.mtime_ns)
+    return read_local(shard.path, shard.size, shard.mtime_ns, offset, size)
+
+
+def read_local(path: Path, file_size: int, mtime_ns: int, offset: int, size: int) -> bytes:
+    """`size` bytes at `offset` of a local shard that had this size and time when it was indexed.
+
+    Raises UserError when the shard has vanished, or is another one by now.
+    """
+    file = _open_shard(path, file_size, mtime_ns)
     try:
         data = os.pread(file.descriptor, size, offset)
     except OSError as error:
-        raise UserError(
-            f"shard {shard.path} cannot be read ({error.strerror}); check it"
-        ) from error
+        raise UserError(f"shard {path} cannot be read ({error.strerror}); check it") from error
     if len(data) < size:
         raise UserError(
-            f"shard {shard.path} is shorter than when it was indexed: {len(data)} of {size} bytes "
+            f"shard {path} is shorter than when it was indexed: {len(data)} of {size} bytes "
             f"at {offset}; copy it again, then run again"
         )
     return data

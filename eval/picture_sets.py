@@ -1,18 +1,35 @@
-"""Pictures to score, numbered from 0: the samples of shards, or the files of a folder per class."""
+"""Pictures to score, numbered from 0: files, members of tars, or the samples of training's shards."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import Record, read_record
 from data_pipelines.decode import decode_picture
-from data_pipelines.errors import UserError
+from data_pipelines.grouping import key_as_text
 from data_pipelines.manifest import open_dataset
-from data_pipelines.reader import read_sample
+from data_pipelines.progress import with_progress
+from data_pipelines.reader import MAX_PICTURE_BYTES, read_sample
 from data_pipelines.samples import decoded_sample
+from data_pipelines.tar import Member
 from eval.encoder import Picture
+from eval.tar_files import TarFile
+
+PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+TAIL_BYTES = 1024
+"""Of each picture these last bytes are hashed. In a PNG they hold a checksum over all pixels, in a
+JPEG what the compression of all pixels before them has led to; all bytes would be gigabytes."""
+READER_THREADS = 8
 
 
 def shard_pictures(
@@ -37,60 +54,112 @@ def shard_pictures(
     return pictures, records, causes
 
 
-def folder_pictures(
-    folder: Path, class_of_name: Mapping[str, int]
-) -> tuple["PictureSet", list[int]]:
-    """The pictures below FOLDER/CLASS/, sorted by class folder and file name, and the class of each.
+def file_pictures(folder: Path, files: Sequence[Path]) -> "PictureSet":
+    """The pictures in these files below `folder`, in this order."""
+    stored = [_stored_file(str(file.relative_to(folder)), file) for file in files]
+    return _pictures(stored, f"looking at {folder}")
 
-    Every file there counts as a picture; those that are none are found and counted when they are
-    read. Raises UserError for folders that are no class, and where there is nothing.
+
+def tar_pictures(places: Sequence[tuple[TarFile, Member | None]]) -> "PictureSet":
+    """The pictures in these members of tars, in this order; None where a sample has no picture."""
+    stored = [_stored_member(tar, member) for tar, member in places]
+    return _pictures(stored, f"looking at {places[0][0].path.parent}" if places else "pictures")
+
+
+def without_border(pictures: "PictureSet", border: int) -> "PictureSet":
+    """The same pictures without their outermost rows and columns.
+
+    Where that leaves nothing, reading raises BadSample.
     """
-    class_folders = _class_folders(folder, class_of_name)
-    files = [
-        (file, class_of_name[class_folder.name])
-        for class_folder in class_folders
-        for file in sorted(class_folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
-    ]
-    if not files:
-        raise UserError(f"the class folders in {folder} are empty; put the pictures in them")
-    listing = "\n".join(f"{file.relative_to(folder)} {file.stat().st_size}" for file, _ in files)
-    pictures = PictureSet(
-        fingerprint=hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest(),
-        num_pictures=len(files),
-        read=lambda number: _file_pixels(files[number][0]),
+
+    def read(number: int) -> UInt8[np.ndarray, "H W 3"]:
+        pixels = pictures.read(number)
+        inner = np.asarray(pixels)[border:-border, border:-border]
+        if not inner.size:
+            raise BadSample("nothing within the border")
+        return inner
+
+    described = f"{pictures.fingerprint} without {border} pixels at each edge"
+    return PictureSet(
+        fingerprint=hashlib.sha256(described.encode()).hexdigest(),
+        num_pictures=pictures.num_pictures,
+        read=read,
     )
-    return pictures, [label for _, label in files]
 
 
-def _class_folders(folder: Path, class_of_name: Mapping[str, int]) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give one that holds a folder per class")
-    found = sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    example = next(iter(class_of_name))
-    unknown = [entry.name for entry in found if entry.name not in class_of_name]
-    if unknown:
-        known = len(found) - len(unknown)
-        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if unknown[5:] else "")
-        raise UserError(
-            f"{len(unknown)} of the folders in {folder} are no class of this task: {shown} "
-            f"({known} are); name the folder whose folders are called like {example}"
-        )
-    if not found:
-        raise UserError(
-            f"{folder} holds no class folders; name the folder whose folders are called like {example}"
-        )
-    return found
+def files_below(folder: Path) -> list[Path]:
+    """All files below the folder, sorted; nothing whose name, or whose folder's, begins with a dot."""
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
-def _file_pixels(path: Path) -> Picture:
+class _Stored(NamedTuple):
+    name: str
+    size: int
+    read: Callable[[int, int], bytes]
+    """The bytes from an offset on, of a length. Raises BadSample."""
+    cause: str = ""
+    """Why there is nothing to read, if so."""
+
+
+def _stored_file(name: str, path: Path) -> _Stored:
+    def read(offset: int, length: int) -> bytes:
+        try:
+            with path.open("rb") as file:
+                return os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise BadSample("unreadable file") from error
+
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadSample("unreadable file") from error
-    return decode_picture(data)
+        status = path.stat()
+    except OSError:
+        return _Stored(name, 0, read, "unreadable file")
+    # Opening a pipe would wait for a writer without end.
+    return _Stored(name, status.st_size, read, "" if stat.S_ISREG(status.st_mode) else "no file")
+
+
+def _stored_member(tar: TarFile, member: Member | None) -> _Stored:
+    if member is None:
+        return _Stored(tar.path.name, 0, tar.read, "no picture")
+    start = member.offset
+    return _Stored(
+        f"{tar.path.name}/{key_as_text(member.name)}",
+        member.size,
+        lambda offset, length: tar.read(start + offset, length),
+    )
+
+
+def _pictures(stored: Sequence[_Stored], label: str) -> "PictureSet":
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(READER_THREADS) as readers:
+        tails = with_progress(readers.map(_tail, stored), total=len(stored), label=label)
+        for picture, tail in zip(stored, tails, strict=True):
+            digest.update(json.dumps([picture.name, picture.size, tail.hex()]).encode())
+    return PictureSet(
+        fingerprint=digest.hexdigest(),
+        num_pictures=len(stored),
+        read=lambda number: _pixels(stored[number]),
+    )
+
+
+def _tail(picture: _Stored) -> bytes:
+    length = min(picture.size, TAIL_BYTES)
+    try:
+        return b"" if picture.cause else picture.read(picture.size - length, length)
+    except BadSample:
+        # It is found, and counted, when it is to be decoded.
+        return b""
+
+
+def _pixels(picture: _Stored) -> UInt8[np.ndarray, "H W 3"]:
+    if picture.cause:
+        raise BadSample(picture.cause)
+    if picture.size > MAX_PICTURE_BYTES:
+        raise BadSample("picture file too large")
+    return decode_picture(picture.read(0, picture.size))
 
 
 @dataclass(frozen=True, kw_only=True)

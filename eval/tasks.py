@@ -1,44 +1,52 @@
-"""Names of tasks, and what each of them shows to an encoder.
+"""Names of tasks, and the function that opens each.
 
-zero_shot:emoji-style     names for the drawings of a style that training never saw
-zero_shot:imagenet        ImageNet-1k from a folder per synset (--data)
-retrieval:emoji-test      drawings of unseen families to their captions, and back
-retrieval:emoji-val
-retrieval:SHARDS          your own shards, such as retrieval:val/part-{000..004}.tar
+Names that end in … go on with a path, a file or a choice; docs/evaluation.md lists them all.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
-from data_pipelines import torchvision_cpu  # noqa: F401
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
-from eval.picture_sets import folder_pictures, shard_pictures
+from eval.classification_sets import class_folders, emoji_style
+from eval.imagenet import SETS, imagenet, imagenet_with
+from eval.objectnet import objectnet
+from eval.picture_sets import shard_pictures
 from eval.retrieval import pairs_of_keys
-from eval.task_kinds import RetrievalTask, ZeroShotTask
+from eval.task_kinds import RetrievalTask, Task, ZeroShotTask
+from eval.wds_folders import wds_folder
 
-NAME_ALONE = ("{}",)
+__all__ = ["SPECS", "TASKS", "RetrievalTask", "ZeroShotTask", "open_task"]
+
+NO_FOLDERS: Mapping[str, Path] = MappingProxyType({})
 
 
-def open_task(name: str, data: Path | None) -> ZeroShotTask | RetrievalTask:
-    """The task of that name. `data` is the folder for tasks whose pictures are the user's own.
+def open_task(name: str, data: Path | None, data_folders: Mapping[str, Path] = NO_FOLDERS) -> Task:
+    """The task of that name.
 
-    Raises UserError for names that there are not, with the nearest one, and for data that is missing.
+    `data` is the folder for tasks whose pictures are the user's own; `data_folders` names others for
+    single tasks, by their names, with or without what follows a name in SPECS.
+    Raises UserError for names that there are not, with the nearest one, and for data that is missing
+    or wrong.
     """
     if name in TASKS:
-        return TASKS[name](name, data)
-    kind, _, spec = name.partition(":")
-    if kind == "retrieval" and _looks_like_shards(spec):
-        return _own_shards(name, spec)
+        return TASKS[name](name, data_folders.get(name, data))
+    # The longest first, since retrieval:karpathy:FILE also begins with retrieval:.
+    for start in sorted(SPECS, key=len, reverse=True):
+        spec = name.removeprefix(start)
+        if spec and spec != name and (start != "retrieval:" or _looks_like_shards(spec)):
+            folder = data_folders.get(start.removesuffix(":"), data)
+            return SPECS[start](name, spec, data_folders.get(name, folder))
     nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.4)
     guess = f"did you mean {nearest[0]}? " if nearest else ""
     raise UserError(
-        f"there is no task {name!r}; {guess}There are: {', '.join(TASKS)}, "
-        "and retrieval:SHARDS for your own shards, such as retrieval:val/*.tar"
+        f"there is no task {name!r}; {guess}There are: {', '.join([*TASKS, *SPECS])}; the last ones "
+        "go on with a path, such as wds:FOLDER or retrieval:val/*.tar"
     )
 
 
@@ -70,64 +78,7 @@ def _emoji_retrieval(name: str, data: Path | None) -> RetrievalTask:
     )
 
 
-def _emoji_style(name: str, data: Path | None) -> ZeroShotTask:
-    pictures, records, missing = shard_pictures(["emoji:style"])
-    class_names = sorted({record["positive_key"] for record in records.values()})
-    number_of = {class_name: number for number, class_name in enumerate(class_names)}
-    labels = [
-        number_of[records[n]["positive_key"]] if n in records else 0
-        for n in range(pictures.num_pictures)
-    ]
-    return ZeroShotTask(
-        name=name,
-        dataset="emoji-style",
-        pictures=pictures,
-        missing=missing,
-        class_names=class_names,
-        templates=NAME_ALONE,
-        labels=torch.tensor(labels),
-        rule=(
-            "Classes are all names in the style, without skin tones; a class is the vector of its "
-            "name alone. A class with an equal score stands before the right one."
-        ),
-    )
-
-
-def _imagenet(name: str, data: Path | None) -> ZeroShotTask:
-    if data is None:
-        raise UserError(
-            f"{name} needs --data PATH, a folder with one folder of pictures per synset, "
-            "such as PATH/n01440764"
-        )
-    # They take seconds to import, and only this task needs them.
-    from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
-    from timm.data import ImageNetInfo
-
-    synsets = ImageNetInfo("imagenet-1k").label_names()
-    pictures, labels = folder_pictures(data, {wnid: number for number, wnid in enumerate(synsets)})
-    num_absent = len(synsets) - len(set(labels))
-    notes = (
-        [f"{num_absent:,} of the {len(synsets):,} classes have no pictures in {data}"]
-        if num_absent
-        else []
-    )
-    return ZeroShotTask(
-        name=name,
-        dataset="imagenet1k",
-        pictures=pictures,
-        class_names=list(IMAGENET_CLASSNAMES),
-        templates=tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES),
-        labels=torch.tensor(labels),
-        rule=(
-            f"Candidates are all {len(synsets):,} names of open_clip's list; a class is the mean of "
-            f"its vectors in OpenAI's {len(OPENAI_IMAGENET_TEMPLATES)} sentences. A class with an "
-            "equal score stands before the right one; of two classes with one name the first wins."
-        ),
-        notes=notes,
-    )
-
-
-def _own_shards(name: str, spec: str) -> RetrievalTask:
+def _own_shards(name: str, spec: str, data: Path | None) -> RetrievalTask:
     pictures, records, missing = shard_pictures([spec])
     texts: dict[str, int] = {}
     pairs: set[tuple[int, int]] = set()
@@ -161,9 +112,19 @@ def _captions(record: Record) -> list[str]:
     return captions
 
 
-TASKS: dict[str, Callable[[str, Path | None], ZeroShotTask | RetrievalTask]] = {
-    "zero_shot:emoji-style": _emoji_style,
-    "zero_shot:imagenet": _imagenet,
+TASKS: dict[str, Callable[[str, Path | None], Task]] = {
+    "zero_shot:emoji-style": emoji_style,
+    **dict.fromkeys(SETS, imagenet),
+    "zero_shot:objectnet": objectnet,
     "retrieval:emoji-test": _emoji_retrieval,
     "retrieval:emoji-val": _emoji_retrieval,
 }
+"""Whole names."""
+
+SPECS: dict[str, Callable[[str, str, Path | None], Task]] = {
+    **dict.fromkeys((f"{name}:" for name in SETS), imagenet_with),
+    "zero_shot:folders:": class_folders,
+    "wds:": wds_folder,
+    "retrieval:": _own_shards,
+}
+"""How names begin that go on with a path or a choice."""

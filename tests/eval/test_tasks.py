@@ -8,7 +8,8 @@ from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
 from data_pipelines.expand import PACKS_FOLDER, read_table
 from data_pipelines.shard_writer import write_shard
-from eval.tasks import open_task
+from eval.imagenet import SETS
+from eval.tasks import SPECS, TASKS, open_task
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,16 @@ def test_the_fingerprint_of_a_folder_changes_with_its_files(class_folders: Path)
     assert open_task("zero_shot:imagenet", class_folders).pictures.fingerprint == before
     (class_folders / "n01440764" / "new.png").write_bytes(b"12345")
     assert open_task("zero_shot:imagenet", class_folders).pictures.fingerprint != before
+
+
+def test_single_tasks_may_have_folders_of_their_own(class_folders, tmp_path):
+    folders = {"zero_shot:imagenet": class_folders}
+    for name in ("zero_shot:imagenet", "zero_shot:imagenet:openai"):
+        assert len(open_task(name, tmp_path / "absent", folders).labels) == 6
+    with pytest.raises(UserError, match=r"no folder .*absent"):
+        open_task("zero_shot:imagenet-sketch", tmp_path / "absent", folders)
+
+
+def test_whole_names_and_beginnings_of_names_are_apart():
+    assert not set(TASKS) & {start.removesuffix(":") for start in SPECS} - set(SETS)
+    assert all(start.endswith(":") for start in SPECS)

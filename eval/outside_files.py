@@ -1,0 +1,88 @@
+"""Small text files that come with other people's data: bounded, in UTF-8, and strict."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import UserError
+
+MAX_BYTES = 64 * 2**20
+"""Lists of names, labels and sentences; the largest that is known has 10 MB."""
+
+
+def named_path(spec: str, data: Path | None) -> Path:
+    """The path that a task's name holds: below `data` where one is given and has it."""
+    path = Path(spec).expanduser()
+    if data is None or path.is_absolute() or not (data / path).exists():
+        return path
+    return data / path
+
+
+def read_text(path: Path, what: str, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file. `what` tells people what it is: "the class names"."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{what}: {path} is no regular file; put a text file there")
+        if status.st_size > max_bytes:
+            raise UserError(
+                f"{what}: {path} has {status.st_size:,} bytes, and {max_bytes:,} is the limit; "
+                "is it the right file?"
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{what}: cannot read {path} ({error.strerror}); check it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{what}: {path} is not UTF-8 (byte {error.start:,}); convert it, then run again"
+        ) from error
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a file without the space around them, and without empty ones at the end.
+
+    Raises UserError for an empty file, and for an empty line between others: a line's number often
+    means something.
+    """
+    lines = [line.strip() for line in read_text(path, what).rstrip().split("\n")]
+    if lines == [""]:
+        raise UserError(f"{what}: {path} is empty; write one a line")
+    if "" in lines:
+        raise UserError(
+            f"{what}: line {lines.index('') + 1:,} of {path} is empty; fill or remove it"
+        )
+    return lines
+
+
+def read_json(path: Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
+    """The value in a JSON file. Raises UserError for what is not JSON, NaN and names met twice."""
+    text = read_text(path, what, max_bytes)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        reason = "too deep" if isinstance(error, RecursionError) else error
+        raise UserError(
+            f"{what}: {path} is not JSON as it should be ({reason}); mend it"
+        ) from error
+
+
+def read_string_table(path: Path, what: str) -> dict[str, str]:
+    """A JSON object of strings."""
+    table = read_json(path, what)
+    if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
+        raise UserError(f'{what}: {path} is no table of texts; write {{"name": "text", …}}')
+    return table
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands there twice")
+    return table
