@@ -22,3 +22,5 @@ class Measured:
     """right, given, count of the most frequent wrong answers, at most 20."""
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     """picture, right, given, margin (score given - score right) of the worst, at most 24."""
+    notes: list[str] = field(default_factory=list)
+    """What was chosen on the way, such as a penalty on held-out pictures."""

@@ -86,11 +86,12 @@ class CompositionalTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask(Task):
-    """Classes that are learned from the image vectors of a training set, and asked of another one."""
+    """Pictures of known classes to learn from; what was learned is tested on `pictures`."""
 
     class_names: list[str]
     labels: Int64[Tensor, " N"]
-    """The class of each picture."""
+    """The class of each of `pictures`; of one that is missing it means nothing."""
     train_pictures: PictureSet
     train_labels: Int64[Tensor, " T"]
     train_missing: dict[int, str] = field(default_factory=dict)
+    """Pictures that nothing is learned from, and why."""

@@ -8,22 +8,35 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
-
-from data_pipelines.bad_samples import BadSample
-from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
 from eval.classification_sets import class_folders, emoji_style
+from eval.compositional_sets import (
+    aro_choices,
+    shard_choices,
+    sugarcrepe_choices,
+    winoground_pairings,
+)
 from eval.imagenet import SETS, imagenet, imagenet_with
 from eval.objectnet import objectnet
-from eval.picture_sets import shard_pictures
-from eval.retrieval import pairs_of_keys
-from eval.task_kinds import RetrievalTask, Task, ZeroShotTask
+from eval.probe_sets import emoji_probe, folder_probe
+from eval.retrieval_sets import (
+    emoji_retrieval,
+    karpathy_retrieval,
+    names_per_language,
+    shard_retrieval,
+    xm3600_retrieval,
+)
+from eval.task_kinds import Task
 from eval.wds_folders import wds_folder
 
-__all__ = ["SPECS", "TASKS", "RetrievalTask", "ZeroShotTask", "open_task"]
-
 NO_FOLDERS: Mapping[str, Path] = MappingProxyType({})
+OF_SHARDS = ("retrieval:", "compositional:")
+"""What goes on with shards: nearly any word might be a mistyped name instead."""
+
+
+def names_of(name: str, data: Path | None) -> list[str]:
+    """The tasks that a name stands for: itself, or one for each language of a set that has several."""
+    return names_per_language(name, data) if name.startswith("retrieval:xm3600:") else [name]
 
 
 def open_task(name: str, data: Path | None, data_folders: Mapping[str, Path] = NO_FOLDERS) -> Task:
@@ -39,7 +52,7 @@ def open_task(name: str, data: Path | None, data_folders: Mapping[str, Path] = N
     # The longest first, since retrieval:karpathy:FILE also begins with retrieval:.
     for start in sorted(SPECS, key=len, reverse=True):
         spec = name.removeprefix(start)
-        if spec and spec != name and (start != "retrieval:" or _looks_like_shards(spec)):
+        if spec and spec != name and (start not in OF_SHARDS or _looks_like_shards(spec)):
             folder = data_folders.get(start.removesuffix(":"), data)
             return SPECS[start](name, spec, data_folders.get(name, folder))
     nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.4)
@@ -54,70 +67,13 @@ def _looks_like_shards(spec: str) -> bool:
     return any(mark in spec for mark in ("/", "*", "{", ".tar", ":"))
 
 
-def _emoji_retrieval(name: str, data: Path | None) -> RetrievalTask:
-    """Skin tones share one text, or else nobody could tell which of six texts is the right one."""
-    pictures, records, missing = shard_pictures([f"emoji:{name.rpartition('-')[2]}"])
-    # Two sources may give one label other keywords: both texts are then right for its pictures.
-    key_of_text = {
-        ", ".join([record["positive_key"], *record["keywords"]]): record["positive_key"]
-        for record in records.values()
-    }
-    image_keys = [records.get(n, {}).get("positive_key", "") for n in range(pictures.num_pictures)]
-    return RetrievalTask(
-        name=name,
-        dataset=name.partition(":")[2],
-        pictures=pictures,
-        missing=missing,
-        texts=list(key_of_text),
-        right_pairs=pairs_of_keys(image_keys, list(key_of_text.values())),
-        rule=(
-            "A text is a label without its skin tone, and all keywords of it. Candidates are all "
-            "distinct texts, or all pictures of every style and tone. A picture is found by any "
-            "text, and a text by any picture, with the same label. Ties count as misses."
-        ),
-    )
-
-
-def _own_shards(name: str, spec: str, data: Path | None) -> RetrievalTask:
-    pictures, records, missing = shard_pictures([spec])
-    texts: dict[str, int] = {}
-    pairs: set[tuple[int, int]] = set()
-    for number, record in records.items():
-        try:
-            captions = _captions(record)
-        except BadSample as error:
-            missing[number] = error.cause
-            continue
-        pairs |= {(number, texts.setdefault(caption, len(texts))) for caption in captions}
-    return RetrievalTask(
-        name=name,
-        dataset=spec,
-        pictures=pictures,
-        missing=missing,
-        texts=list(texts),
-        right_pairs=torch.tensor(sorted(pairs), dtype=torch.int64).reshape(-1, 2),
-        rule=(
-            "Each line of a sample's txt is a text. Candidates are all distinct texts, or all "
-            "pictures. A picture is found by any of its texts, a text by any picture that has it. "
-            "Ties count as misses."
-        ),
-    )
-
-
-def _captions(record: Record) -> list[str]:
-    lines = [line.strip() for line in record.get("txt", "").splitlines()]
-    captions = [line for line in lines if line]
-    if not captions:
-        raise BadSample("empty caption" if "txt" in record else "no txt")
-    return captions
-
-
 TASKS: dict[str, Callable[[str, Path | None], Task]] = {
     "zero_shot:emoji-style": emoji_style,
     **dict.fromkeys(SETS, imagenet),
     "zero_shot:objectnet": objectnet,
-    "retrieval:emoji-test": _emoji_retrieval,
-    "retrieval:emoji-val": _emoji_retrieval,
+    "retrieval:emoji-test": emoji_retrieval,
+    "retrieval:emoji-val": emoji_retrieval,
+    "probe:emoji": emoji_probe,
 }
 """Whole names."""
 
@@ -125,6 +81,13 @@ SPECS: dict[str, Callable[[str, str, Path | None], Task]] = {
     **dict.fromkeys((f"{name}:" for name in SETS), imagenet_with),
     "zero_shot:folders:": class_folders,
     "wds:": wds_folder,
-    "retrieval:": _own_shards,
+    "retrieval:karpathy:": karpathy_retrieval,
+    "retrieval:xm3600:": xm3600_retrieval,
+    "retrieval:": shard_retrieval,
+    "compositional:aro:": aro_choices,
+    "compositional:sugarcrepe:": sugarcrepe_choices,
+    "compositional:winoground:": winoground_pairings,
+    "compositional:": shard_choices,
+    "probe:folders:": folder_probe,
 }
 """How names begin that go on with a path or a choice."""
