@@ -55,8 +55,9 @@ def aro_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
         picture = ListedPicture(
             field_of(item, "image_path", str, where), (left, top, width, height)
         )
-        captions = (field_of(item, f"{which}_caption", str, where) for which in ("true", "false"))
-        found.append((picture, *captions, _aro_kind(item, where)))
+        caption = field_of(item, "true_caption", str, where)
+        foil = field_of(item, "false_caption", str, where)
+        found.append((picture, caption, foil, _aro_kind(item, where)))
     return _one_foil_each(name, file.stem, folder, found)
 
 
@@ -76,12 +77,10 @@ def sugarcrepe_choices(name: str, spec: str, data: Path | None) -> Compositional
             raise UserError(f"{file} is {shown(items)}, not an object; is it one of SugarCrepe's?")
         for number, item in items.items():
             where = f"{file}, item {shown(number)}"
-            fields = (
-                field_of(item, field, str, where)
-                for field in ("filename", "caption", "negative_caption")
-            )
-            picture, caption, foil = fields
-            found.append((ListedPicture(picture), caption, foil, file.stem))
+            picture = ListedPicture(field_of(item, "filename", str, where))
+            caption = field_of(item, "caption", str, where)
+            foil = field_of(item, "negative_caption", str, where)
+            found.append((picture, caption, foil, file.stem))
     dataset = "sugarcrepe" if path.is_dir() else f"sugarcrepe-{path.stem}"
     return _one_foil_each(name, dataset, folder, found)
 

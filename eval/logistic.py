@@ -26,7 +26,7 @@ def fit(
     inverse_penalty: float,
 ) -> "Classifier":
     """The classifier of least loss. Nothing is drawn: the search begins at zero."""
-    mean = features.double().mean(dim=0)
+    mean = features.mean(dim=0, dtype=torch.float64)
     solution = mean.new_zeros(num_classes, len(mean) + 1)
     decay = 1 / (inverse_penalty * len(features))
     optimizer = torch.optim.LBFGS(

@@ -85,10 +85,10 @@ def held_out(labels: Int64[Tensor, " T"]) -> Bool[Tensor, " T"]:
     order = sorted(range(len(labels)), key=lambda number: stable_hash("held out", number))
     seen: Counter[int] = Counter()
     chosen = torch.zeros(len(labels), dtype=torch.bool)
+    classes = labels.tolist()
     for number in order:
-        label = int(labels[number])
-        chosen[number] = seen[label] % HELD_OUT_EVERY == 1
-        seen[label] += 1
+        chosen[number] = seen[classes[number]] % HELD_OUT_EVERY == 1
+        seen[classes[number]] += 1
     return chosen
 
 
@@ -106,12 +106,14 @@ def _linear_probe(
     known, places = train_labels.unique(return_inverse=True)
     train, places, test = train.to(device), places.to(device), test.to(device)
     choosing = held_out(train_labels).to(device)
+    shown, shown_places = train[~choosing], places[~choosing]
+    asked, asked_places = train[choosing], places[choosing].cpu()
     right = torch.zeros(len(INVERSE_PENALTIES), dtype=torch.int64)
     for number, inverse_penalty in enumerate(INVERSE_PENALTIES):
         ranks.leave_when_asked()
-        if choosing.any() and number % ranks.world_size == ranks.rank:
-            part = fit(train[~choosing], places[~choosing], len(known), inverse_penalty)
-            outcome = _outcome(part.logits(train[choosing]), places[choosing].cpu())
+        if len(asked) and number % ranks.world_size == ranks.rank:
+            part = fit(shown, shown_places, len(known), inverse_penalty)
+            outcome = _outcome(part.logits(asked), asked_places)
             right[number] = int((outcome.margins > 0).sum())
     right = ranks.sum_counts(right)
     # Of equally good ones the strongest penalty, which stands first.
@@ -121,7 +123,7 @@ def _linear_probe(
     logits[:, known] = classifier.logits(test)
     # Every rank has fitted the same; the first one's digits count, should others' differ in the last.
     outcome = Outcome(*(ranks.all_gather(part)[0] for part in _outcome(logits, labels)))
-    share = f"{int(right.max()):,} of {int(choosing.sum()):,} held-out pictures right"
+    share = f"{int(right.max()):,} of {len(asked):,} held-out pictures right"
     notes = [
         f"linear probe: C = {best:g} of {INVERSE_PENALTIES[0]:g} to {INVERSE_PENALTIES[-1]:g} "
         f"({share})"
@@ -208,7 +210,7 @@ def _chance(
     frequent = int(torch.bincount(train_labels, minlength=num_classes).argmax())
     share = int((labels == frequent).sum()) / len(labels)
     recall = _mean_recall(labels == frequent, labels, num_classes)
-    chance = {}
+    chance: dict[str, float] = {}
     for name in ("linear_probe", "knn"):
         chance |= {f"{name}_acc1": share, f"{name}_mean_per_class_recall": recall}
     return chance
@@ -254,8 +256,8 @@ def _mistakes(
     return [
         {
             "picture": int(pictures[place]),
-            "right": names[labels[place]],
-            "given": names[outcome.given[place]],
+            "right": names[int(labels[place])],
+            "given": names[int(outcome.given[place])],
             "margin": -float(outcome.margins[place]),
         }
         for place in worst

@@ -170,3 +170,39 @@ def test_scores_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
     products = images.numpy().astype("f8") @ texts.numpy().astype("f8").T
     right = [products[q.picture, q.right[0]] > products[q.picture, q.wrong[0]] for q in questions]
     assert at_once.metrics["accuracy"] == sum(right) / 100
+
+
+def test_clip_benchmark_finds_the_same_scores_where_nothing_ties():
+    theirs = pytest.importorskip("clip_benchmark.metrics.image_caption_selection")
+    draws = torch.Generator().manual_seed(0)
+    images = torch.nn.functional.normalize(torch.randn(60, 8, generator=draws), dim=1)
+    texts = torch.nn.functional.normalize(torch.randn(60, 8, generator=draws), dim=1)
+
+    class Model:
+        """A picture and a tokenized text are their own numbers."""
+
+        def encode_image(self, pictures):
+            return images[pictures[:, 0, 0, 0].long()]
+
+        def encode_text(self, numbers):
+            return texts[numbers]
+
+    def score(questions):
+        loader = [
+            (torch.tensor([pictures])[..., None, None, None].float(), [numbers])
+            for pictures, numbers in questions
+        ]
+        return theirs.evaluate(Model(), loader, torch.tensor, "cpu", amp=False)
+
+    pairs = [((n, n + 1), (n, n + 1)) for n in range(0, 60, 2)]
+    pairings = [Pairing(pictures=p, texts=t, kind="all") for p, t in pairs]
+    ours = measure(task_of(pairings, torch.zeros(60, 60)), images, texts, Ranks()).metrics
+    winoground = score(pairs)
+    assert ours["text_score"] == pytest.approx(winoground["text_acc"])
+    assert ours["image_score"] == pytest.approx(winoground["image_acc"])
+    assert ours["group_score"] == pytest.approx(winoground["acc"])
+    choices = [Choice(picture=n, right=(n,), wrong=(59 - n,), kind="all") for n in range(60)]
+    ours = measure(task_of(choices, torch.zeros(60, 60)), images, texts, Ranks()).metrics
+    sugarcrepe = score([((n,), (n, 59 - n)) for n in range(60)])
+    assert ours["accuracy"] == pytest.approx(sugarcrepe["text_acc"])
+    assert 0 < ours["accuracy"] < 1
