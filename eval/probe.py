@@ -185,8 +185,6 @@ def _outcome(scores: Float32[Tensor, "N C"], labels: Int64[Tensor, " N"]) -> "Ou
     others = scores.scatter(1, labels[:, None], -torch.inf)
     best, given = others.max(dim=1)
     before = (others >= right).sum(dim=1)
-    # A class that nothing was learned of has -inf, as has the right one's place among the others.
-    before = torch.where(right[:, 0] == -torch.inf, scores.shape[1], before)
     margins = (right[:, 0] - best).nan_to_num(nan=-torch.inf)
     return Outcome(margins, before, given)
 

@@ -44,8 +44,11 @@ def toy(seed=0, num_train=240, num_test=130, noise=1.0):
     return task, test, train
 
 
-def test_the_linear_probe_is_as_good_as_scikit_learns_with_the_penalty_that_it_chose():
-    task, test, train = toy()
+@pytest.mark.parametrize(("noise", "expected"), [(1.0, 1.0), (1.5, 0.1)])
+def test_the_linear_probe_is_as_good_as_scikit_learns_with_the_penalty_that_it_chose(
+    noise, expected
+):
+    task, test, train = toy(noise=noise)
     result = measure(task, test, train, Ranks())
     chosen = float(result.notes[0].split("C = ")[1].split()[0])
     part = held_out(task.train_labels)
@@ -58,7 +61,7 @@ def test_the_linear_probe_is_as_good_as_scikit_learns_with_the_penalty_that_it_c
         c: theirs(~part, c).score(train[part].double().numpy(), task.train_labels[part].numpy())
         for c in probe.INVERSE_PENALTIES
     }
-    assert chosen == max(shares, key=shares.get)
+    assert chosen == max(shares, key=shares.get) == expected
     best = theirs(torch.ones_like(part), chosen)
     accuracy = best.score(test.double().numpy(), task.labels.numpy())
     assert result.metrics["linear_probe_acc1"] == pytest.approx(accuracy)
