@@ -1,24 +1,26 @@
 """Whether a model sees how words belong together: captions and foils, and pairs of pictures.
 
-A foil uses nearly the words of the caption, so one who sees words alone can only guess. Scores are
-products in float64 rounded to float32, each by itself: no tile and no process changes them.
+A foil uses nearly the words of the caption, so one who sees words alone can only guess.
 
-Axes: N pictures, M texts, E the shared embedding, S scored pairs.
+Axes: N pictures, M texts, E the shared embedding, A answers.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float, Float32
-from torch import Tensor, tensor
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from data_pipelines.errors import UserError
+from eval.bootstrap import Interval, interval_of_class_mean, interval_of_mean
 from eval.measured import Measured
+from eval.ranking import MARGIN
 from eval.ranks import Ranks
+from eval.scores import Vectors, pair_scores
 from eval.task_kinds import Choice, CompositionalTask, Pairing
 
-NEAR = 1e-5
-PAIRS_AT_ONCE = 4096
 MOST_KINDS = 20
 LEAST_QUESTIONS = 25
 """Where there are more than MOST_KINDS kinds, those with fewer questions get no number of their own."""
@@ -32,50 +34,50 @@ def measure(
     task: CompositionalTask,
     image_features: Float[Tensor, "N E"],
     text_features: Float[Tensor, "M E"],
+    *,
+    usable: Bool[Tensor, " N"],
     ranks: Ranks,
 ) -> Measured:
     """Accuracy on choices, and text, image and group score on pairings, over all and by kind.
 
-    The rows are all pictures and texts of the task; questions that show a picture in `task.missing`
-    are not asked. Right is what scores above every wrong answer: ties and scores that are no number
-    count against the model. Every rank computes everything, there is little to share.
+    Features are those of all pictures and texts of the task, in its order; a question with a picture
+    that is not usable is not asked. Right is what scores above every wrong answer: ties and scores
+    that are no number count against the model. Every rank computes everything, there is little to
+    share.
     """
-    questions = asked(task)
+    questions = asked(task, usable)
     if not questions:
         raise UserError(
             f"{task.name}: none of its {len(task.questions):,} questions can be asked; "
             "look at the data"
         )
     pairs = list(dict.fromkeys(pair for question in questions for pair in _pairs(question)))
-    values = _scores(image_features, text_features, pairs).tolist()
-    scores = dict(zip(pairs, values, strict=True))
+    values = pair_scores(Vectors(image_features), Vectors(text_features), torch.tensor(pairs))
+    scores = dict(zip(pairs, values.tolist(), strict=True))
     answers = [answer for question in questions for answer in _answers(question, scores)]
-    metrics: dict[str, float] = {}
-    chance: dict[str, float] = {}
-    near_ties: dict[str, int] = {}
-    for name, group in _by_metric(answers).items():
-        metrics[name] = sum(answer.margin > 0 for answer in group) / len(group)
-        chance[name] = sum(answer.chance for answer in group) / len(group)
-        near_ties[name] = sum(abs(answer.margin) <= NEAR for answer in group)
-    kinds = [name for name in metrics if name.startswith("accuracy:")]
-    if kinds:
-        metrics[MEAN_OVER_KINDS] = sum(metrics[kind] for kind in kinds) / len(kinds)
-        chance[MEAN_OVER_KINDS] = sum(chance[kind] for kind in kinds) / len(kinds)
-        near_ties[MEAN_OVER_KINDS] = sum(near_ties[kind] for kind in kinds)
+    groups = _by_metric(answers)
+    numbers = {name: _numbers(group) for name, group in groups.items()}
+    by_kind = [name for name in groups if name.startswith("accuracy:")]
+    if by_kind:
+        numbers[MEAN_OVER_KINDS] = _mean_over_kinds(
+            [numbers[name] for name in by_kind], [groups[name] for name in by_kind]
+        )
     return Measured(
-        metrics=metrics,
-        chance=chance,
-        near_ties=near_ties,
+        metrics={name: number.share for name, number in numbers.items()},
+        chance={name: number.chance for name, number in numbers.items()},
+        intervals={name: number.interval for name, number in numbers.items()},
+        near_ties={name: number.near_ties for name, number in numbers.items()},
         mistakes=_mistakes(task, questions, scores),
     )
 
 
-def asked(task: CompositionalTask) -> list[Choice | Pairing]:
+def asked(task: CompositionalTask, usable: Bool[Tensor, " N"]) -> list[Choice | Pairing]:
     """The questions all whose pictures can be shown."""
+    shown = usable.tolist()
     return [
         question
         for question in task.questions
-        if not any(picture in task.missing for picture in pictures_of(question))
+        if all(shown[picture] for picture in pictures_of(question))
     ]
 
 
@@ -87,20 +89,6 @@ def pictures_of(question: Choice | Pairing) -> tuple[int, ...]:
 def _pairs(question: Choice | Pairing) -> list[tuple[int, int]]:
     texts = (*question.right, *question.wrong) if isinstance(question, Choice) else question.texts
     return [(picture, text) for picture in pictures_of(question) for text in texts]
-
-
-def _scores(
-    image_features: Float[Tensor, "N E"],
-    text_features: Float[Tensor, "M E"],
-    pairs: Sequence[tuple[int, int]],
-) -> Float32[Tensor, " S"]:
-    pictures, texts = tensor(pairs).T
-    scores = image_features.new_empty(len(pairs)).float()
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        products = image_features[pictures[part]].double() * text_features[texts[part]].double()
-        scores[part] = products.sum(dim=1).float()
-    return scores
 
 
 def _answers(
@@ -162,6 +150,36 @@ def _by_metric(answers: Sequence["Answer"]) -> dict[str, list["Answer"]]:
     return groups
 
 
+def _numbers(answers: Sequence["Answer"]) -> "Numbers":
+    """What the answers come to."""
+    right = _right(answers)
+    return Numbers(
+        share=float(right.mean()),
+        chance=sum(answer.chance for answer in answers) / len(answers),
+        interval=interval_of_mean(right.astype(float)),
+        near_ties=sum(abs(answer.margin) <= MARGIN for answer in answers),
+    )
+
+
+def _mean_over_kinds(
+    kinds: Sequence["Numbers"], answers: Sequence[Sequence["Answer"]]
+) -> "Numbers":
+    """The mean of the kinds, each of which counts the same."""
+    return Numbers(
+        share=sum(kind.share for kind in kinds) / len(kinds),
+        chance=sum(kind.chance for kind in kinds) / len(kinds),
+        interval=interval_of_class_mean(
+            np.concatenate([_right(own) for own in answers]),
+            np.repeat(np.arange(len(answers)), [len(own) for own in answers]),
+        ),
+        near_ties=sum(kind.near_ties for kind in kinds),
+    )
+
+
+def _right(answers: Sequence["Answer"]) -> Bool[np.ndarray, " A"]:
+    return np.array([answer.margin > 0 for answer in answers])
+
+
 def _mistakes(
     task: CompositionalTask,
     questions: Sequence[Choice | Pairing],
@@ -199,3 +217,12 @@ class Answer(NamedTuple):
     """Score of the right answer minus that of the best wrong one; right where above 0."""
     chance: float
     """How often a random order of the scores is right."""
+
+
+class Numbers(NamedTuple):
+    """What the answers that one metric counts come to."""
+
+    share: float
+    chance: float
+    interval: Interval
+    near_ties: int

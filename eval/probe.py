@@ -17,9 +17,13 @@ from torch import Tensor
 
 from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
+from eval.bootstrap import interval_of_class_mean, interval_of_mean
 from eval.logistic import fit
 from eval.measured import Measured
+from eval.nearest import nearest
+from eval.ranking import MARGIN
 from eval.ranks import Ranks
+from eval.scores import Vectors
 from eval.task_kinds import ProbeTask
 
 INVERSE_PENALTIES = tuple(10.0**power for power in range(-2, 7))
@@ -27,9 +31,6 @@ INVERSE_PENALTIES = tuple(10.0**power for power in range(-2, 7))
 HELD_OUT_EVERY = 5
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-QUERY_TILE = 256
-CANDIDATE_TILE = 16384
-NEAR = 1e-5
 MOST_CONFUSIONS = 20
 MOST_MISTAKES = 24
 
@@ -38,41 +39,53 @@ def measure(
     task: ProbeTask,
     image_features: Float[Tensor, "N E"],
     train_features: Float[Tensor, "T E"],
+    *,
+    usable: Bool[Tensor, " N"],
     ranks: Ranks,
 ) -> Measured:
     """`linear_probe_acc1`, `knn_acc1` and the mean recall over classes of both.
 
-    The rows are all pictures of the task; those in `task.missing` and `task.train_missing` do not
-    count. Details (per_class, confusions, mistakes) are those of the linear probe. Ties count against
-    the model. The same on every rank.
+    Features are those of all pictures of the task, in its order; those that are not usable, and those
+    in `task.train_missing`, do not count. Details (per_class, confusions, mistakes) are those of the
+    linear probe. Ties count against the model. The same on every rank.
     """
-    tested = _counted(len(image_features), task.missing)
-    learned = _counted(len(train_features), task.train_missing)
-    labels, train_labels = task.labels[tested], task.train_labels[learned]
-    if not len(labels) or len(train_labels.unique()) < 2:
+    learned = torch.ones(len(train_features), dtype=torch.bool)
+    learned[list(task.train_missing)] = False
+    labels, train_labels = task.labels[usable], task.train_labels[learned]
+    num_known = len(train_labels.unique())
+    if num_known < 2:
         raise UserError(
-            f"{task.name}: {len(labels):,} pictures to test and {len(train_labels):,} of "
-            f"{len(train_labels.unique())} classes to learn from; a probe needs two classes"
+            f"{task.name}: its {len(train_labels):,} pictures to learn from are of {num_known} "
+            "classes; a probe needs two"
         )
-    test, train = image_features[tested], train_features[learned]
+    test, train = image_features[usable], train_features[learned]
     num_classes = len(task.class_names)
     linear, notes = _linear_probe(test, labels, train, train_labels, num_classes, ranks)
-    nearest = _nearest_neighbours(test, labels, train, train_labels, num_classes, ranks)
-    metrics: dict[str, float] = {}
-    near_ties: dict[str, int] = {}
-    for name, outcome in (("linear_probe", linear), ("knn", nearest)):
+    neighbours = _nearest_neighbours(test, labels, train, train_labels, num_classes, ranks)
+    # One who always names the class that is most frequent in training.
+    always = labels == train_labels.bincount().argmax()
+    numbers: dict[str, dict[str, Any]] = {
+        "metrics": {},
+        "chance": {},
+        "near_ties": {},
+        "intervals": {},
+    }
+    for name, outcome in (("linear_probe", linear), ("knn", neighbours)):
         right = outcome.margins > 0
-        metrics[f"{name}_acc1"] = int(right.sum()) / len(labels)
-        metrics[f"{name}_mean_per_class_recall"] = _mean_recall(right, labels, num_classes)
-        near = int((outcome.margins.abs() <= NEAR).sum())
-        near_ties |= {f"{name}_acc1": near, f"{name}_mean_per_class_recall": near}
+        accuracy, recall = f"{name}_acc1", f"{name}_mean_per_class_recall"
+        near_ties = int((outcome.margins.abs() <= MARGIN).sum())
+        numbers["metrics"] |= {accuracy: _share(right), recall: _mean_recall(right, labels)}
+        numbers["chance"] |= {accuracy: _share(always), recall: _mean_recall(always, labels)}
+        numbers["near_ties"] |= {accuracy: near_ties, recall: near_ties}
+        numbers["intervals"] |= {
+            accuracy: interval_of_mean(right.double().numpy()),
+            recall: interval_of_class_mean(right.numpy(), labels.numpy()),
+        }
     return Measured(
-        metrics=metrics,
-        chance=_chance(labels, train_labels, num_classes),
-        near_ties=near_ties,
+        **numbers,
         per_class=_per_class(linear, labels, task.class_names),
         confusions=_confusions(linear, labels, task.class_names),
-        mistakes=_mistakes(linear, labels, tested.nonzero().flatten(), task.class_names),
+        mistakes=_mistakes(linear, labels, usable.nonzero().flatten(), task.class_names),
         notes=notes,
     )
 
@@ -143,41 +156,22 @@ def _nearest_neighbours(
     num_classes: int,
     ranks: Ranks,
 ) -> "Outcome":
-    """How the votes of the nearest come out. Tile t of the test pictures belongs to rank t mod W."""
+    """How the votes of the nearest come out. Test picture n belongs to rank n mod W."""
     margins = torch.zeros(len(test))
     numbers = torch.zeros(2, len(test), dtype=torch.int64)
-    for tile, start in enumerate(range(0, len(test), QUERY_TILE)):
-        ranks.leave_when_asked()
-        if tile % ranks.world_size != ranks.rank:
-            continue
-        part = slice(start, start + QUERY_TILE)
-        scores, neighbours = nearest(test[part], train, NEIGHBOURS)
+    own = torch.arange(ranks.rank, len(test), ranks.world_size)
+    if len(own):
+        scores, places = nearest(Vectors(test, own), Vectors(train), NEIGHBOURS)
         # Less one in the exponent: the same order, and no weight above one.
-        weights = ((scores.double() - 1) / TEMPERATURE).exp()
-        votes = torch.zeros(len(scores), num_classes, dtype=torch.float64)
-        votes.scatter_add_(1, train_labels[neighbours], weights)
-        outcome = _outcome((votes / votes.sum(dim=1, keepdim=True)).float(), labels[part])
-        margins[part] = outcome.margins
-        numbers[:, part] = torch.stack([outcome.before, outcome.given])
+        weights = ((scores - 1) / TEMPERATURE).exp()
+        votes = torch.zeros(len(own), num_classes, dtype=torch.float64)
+        votes.scatter_add_(1, train_labels[places], weights)
+        outcome = _outcome((votes / votes.sum(dim=1, keepdim=True)).float(), labels[own])
+        margins[own] = outcome.margins
+        numbers[:, own] = torch.stack([outcome.before, outcome.given])
     before, given = ranks.sum_counts(numbers)
     # Each place is 0 but at the rank that it belongs to, so the sum is exact.
     return Outcome(ranks.all_gather(margins).sum(dim=0), before, given)
-
-
-def nearest(
-    queries: Float[Tensor, "Q E"], candidates: Float[Tensor, "T E"], k: int
-) -> tuple[Float32[Tensor, "Q k"], Int64[Tensor, "Q k"]]:
-    """Scores and numbers of the k candidates with the greatest products; of equal ones the first."""
-    best = torch.zeros(len(queries), 0)
-    numbers = torch.zeros(len(queries), 0, dtype=torch.int64)
-    for start in range(0, len(candidates), CANDIDATE_TILE):
-        tile = candidates[start : start + CANDIDATE_TILE].double()
-        scores = (queries.double() @ tile.T).float()
-        places = torch.arange(start, start + len(tile)).expand(len(queries), -1)
-        best, order = torch.cat([best, scores], dim=1).sort(dim=1, descending=True, stable=True)
-        numbers = torch.cat([numbers, places], dim=1).gather(1, order)
-        best, numbers = best[:, :k], numbers[:, :k]
-    return best, numbers
 
 
 def _outcome(scores: Float32[Tensor, "N C"], labels: Int64[Tensor, " N"]) -> "Outcome":
@@ -189,29 +183,14 @@ def _outcome(scores: Float32[Tensor, "N C"], labels: Int64[Tensor, " N"]) -> "Ou
     return Outcome(margins, before, given)
 
 
-def _counted(num_pictures: int, missing: dict[int, str]) -> Bool[Tensor, " N"]:
-    counted = torch.ones(num_pictures, dtype=torch.bool)
-    counted[list(missing)] = False
-    return counted
+def _share(right: Bool[Tensor, " N"]) -> float:
+    return int(right.sum()) / len(right)
 
 
-def _mean_recall(right: Bool[Tensor, " N"], labels: Int64[Tensor, " N"], num_classes: int) -> float:
-    totals = torch.bincount(labels, minlength=num_classes)
-    hits = torch.bincount(labels[right], minlength=num_classes)
+def _mean_recall(right: Bool[Tensor, " N"], labels: Int64[Tensor, " N"]) -> float:
+    totals = torch.bincount(labels)
+    hits = torch.bincount(labels[right], minlength=len(totals))
     return float((hits[totals > 0].double() / totals[totals > 0]).mean())
-
-
-def _chance(
-    labels: Int64[Tensor, " N"], train_labels: Int64[Tensor, " T"], num_classes: int
-) -> dict[str, float]:
-    """What one reaches who always names the class that is most frequent in training."""
-    frequent = int(torch.bincount(train_labels, minlength=num_classes).argmax())
-    share = int((labels == frequent).sum()) / len(labels)
-    recall = _mean_recall(labels == frequent, labels, num_classes)
-    chance: dict[str, float] = {}
-    for name in ("linear_probe", "knn"):
-        chance |= {f"{name}_acc1": share, f"{name}_mean_per_class_recall": recall}
-    return chance
 
 
 def _per_class(

@@ -17,24 +17,29 @@ from eval.ranks import Ranks
 from eval.task_kinds import Choice, CompositionalTask, Pairing
 
 
-def task_of(questions, scores, missing=None):
+def task_of(questions, scores):
     """A task over pictures and texts whose score is `scores[picture, text]`."""
     return CompositionalTask(
         name="compositional:toy",
         dataset="toy",
         pictures=PictureSet(fingerprint="toy", num_pictures=len(scores), read=lambda n: None),
-        missing=missing or {},
         texts=[f"text {n}" for n in range(scores.shape[1])],
         questions=questions,
         rule="",
     )
 
 
-def measured(questions, scores, missing=None):
+def ask(task, images, texts, broken=()):
+    usable = torch.ones(len(images), dtype=torch.bool)
+    usable[list(broken)] = False
+    return measure(task, images, texts, usable=usable, ranks=Ranks())
+
+
+def measured(questions, scores, broken=()):
     # A picture's vector is its row of scores, a text's vector is a unit vector.
     scores = torch.as_tensor(scores).float()
     texts = torch.eye(scores.shape[1])
-    return measure(task_of(questions, scores, missing), scores, texts, Ranks())
+    return ask(task_of(questions, scores), scores, texts, broken)
 
 
 # Few different scores, so that ties are frequent. A vector with what is no number scores nothing else.
@@ -119,15 +124,15 @@ def test_chance_is_what_all_orders_of_the_scores_reach_on_average():
         assert chance[name] == pytest.approx(mean[name])
 
 
-def test_a_picture_that_is_missing_takes_its_questions_along():
+def test_a_picture_that_cannot_be_used_takes_its_questions_along():
     scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     questions = [Choice(picture=n, right=(0,), wrong=(1,), kind="a") for n in range(3)]
     pairing = Pairing(pictures=(0, 1), texts=(0, 1), kind="a")
-    missing = {1: "no such file"}
-    assert asked(task_of([*questions, pairing], scores, missing)) == [questions[0], questions[2]]
-    assert measured([*questions, pairing], scores, missing).metrics == {"accuracy": 1.0}
+    usable = torch.tensor([True, False, True])
+    assert asked(task_of([*questions, pairing], scores), usable) == [questions[0], questions[2]]
+    assert measured([*questions, pairing], scores, broken=[1]).metrics == {"accuracy": 1.0}
     with pytest.raises(UserError, match="none of its 1 questions"):
-        measured([pairing], scores, missing)
+        measured([pairing], scores, broken=[1])
 
 
 def test_what_may_turn_by_a_hair_is_counted_and_the_worst_mistakes_come_first():
@@ -155,21 +160,21 @@ def test_of_many_kinds_only_those_with_enough_questions_get_a_number(monkeypatch
     assert set(metrics) == {"accuracy", "accuracy:a", "accuracy:c", "mean_per_kind_accuracy"}
 
 
-def test_scores_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
+def test_intervals_are_those_of_the_share_of_right_questions():
     draws = random.Random(0)
-    images, texts = torch.randn(40, 96), torch.randn(30, 96)
+    scores = torch.tensor([[draws.random(), draws.random()] for _ in range(400)])
     questions = [
-        Choice(picture=draws.randrange(40), right=(draws.randrange(15),),
-               wrong=(15 + draws.randrange(15),), kind="a")
-        for _ in range(100)
-    ]  # fmt: skip
-    task = task_of(questions, torch.zeros(40, 30))
-    at_once = measure(task, images, texts, Ranks())
-    monkeypatch.setattr(compositional, "PAIRS_AT_ONCE", 7)
-    assert measure(task, images, texts, Ranks()) == at_once
-    products = images.numpy().astype("f8") @ texts.numpy().astype("f8").T
-    right = [products[q.picture, q.right[0]] > products[q.picture, q.wrong[0]] for q in questions]
-    assert at_once.metrics["accuracy"] == sum(right) / 100
+        Choice(picture=n, right=(0,), wrong=(1,), kind="ab"[n % 4 == 0]) for n in range(400)
+    ]
+    result = measured(questions, scores)
+    assert set(result.intervals) == set(result.metrics) == set(result.chance)
+    for name, (low, high) in result.intervals.items():
+        share = result.metrics[name]
+        number = {"accuracy": 400, "accuracy:a": 300, "accuracy:b": 100}.get(name)
+        assert low < share < high
+        if number:
+            error = math.sqrt(share * (1 - share) / number)
+            assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
 def test_clip_benchmark_finds_the_same_scores_where_nothing_ties():
@@ -196,13 +201,13 @@ def test_clip_benchmark_finds_the_same_scores_where_nothing_ties():
 
     pairs = [((n, n + 1), (n, n + 1)) for n in range(0, 60, 2)]
     pairings = [Pairing(pictures=p, texts=t, kind="all") for p, t in pairs]
-    ours = measure(task_of(pairings, torch.zeros(60, 60)), images, texts, Ranks()).metrics
+    ours = ask(task_of(pairings, torch.zeros(60, 60)), images, texts).metrics
     winoground = score(pairs)
     assert ours["text_score"] == pytest.approx(winoground["text_acc"])
     assert ours["image_score"] == pytest.approx(winoground["image_acc"])
     assert ours["group_score"] == pytest.approx(winoground["acc"])
     choices = [Choice(picture=n, right=(n,), wrong=(59 - n,), kind="all") for n in range(60)]
-    ours = measure(task_of(choices, torch.zeros(60, 60)), images, texts, Ranks()).metrics
+    ours = ask(task_of(choices, torch.zeros(60, 60)), images, texts).metrics
     sugarcrepe = score([((n,), (n, 59 - n)) for n in range(60)])
     assert ours["accuracy"] == pytest.approx(sugarcrepe["text_acc"])
     assert 0 < ours["accuracy"] < 1
