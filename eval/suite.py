@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from data_pipelines.errors import UserError
-from eval import retrieval, zero_shot
+from eval import compositional, probe, retrieval, zero_shot
 from eval.embed import NOTHING_KEPT, EmbeddedPictures
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.feature_store import FeatureStore, prompt_fingerprint
@@ -30,11 +30,13 @@ from eval.task_features import (
     usable_pictures,
 )
 from eval.task_kinds import CompositionalTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
-from eval.tasks import open_task
+from eval.tasks import names_of, open_task
 
 MEASURES: dict[type[Task], Callable[..., Measured]] = {
     ZeroShotTask: zero_shot.measure,
     RetrievalTask: retrieval.measure,
+    CompositionalTask: compositional.measure,
+    ProbeTask: probe.measure,
 }
 """How each kind of task is measured, once its vectors are there."""
 
@@ -78,8 +80,12 @@ def run_suite(
 
 
 def open_tasks(names: Sequence[str], data: Path | None) -> list[Task]:
-    """The tasks of these names, each once. Raises UserError for unknown names and missing data."""
-    return [open_task(name, data) for name in dict.fromkeys(names)]
+    """The tasks of these names, each once, and one for each language where a set has several.
+
+    Raises UserError for unknown names and missing data.
+    """
+    meant = [single for name in names for single in names_of(name, data)]
+    return [open_task(name, data) for name in dict.fromkeys(meant)]
 
 
 def measure_tasks(
@@ -143,6 +149,9 @@ def _measure(
             embedded[pictures.fingerprint] = embed_picture_set(encoding, task.name, pictures)
     causes = embedded[task.pictures.fingerprint].causes | task.missing
     task = replace(task, missing=causes)
+    if isinstance(task, ProbeTask):
+        unread = embedded[task.train_pictures.fingerprint].causes
+        task = replace(task, train_missing=unread | task.train_missing)
     usable = usable_pictures(task.name, task.pictures.num_pictures, causes)
     measured = list(_each_pair(encoding, task, usable, embedded))
     tell_what_was_done_before(encoding, task.name, *before)
@@ -168,14 +177,21 @@ def _each_pair(
     usable: Bool[Tensor, " N"],
     embedded: Mapping[str, EmbeddedPictures],
 ) -> Iterator[tuple[tuple[str, str], Measured]]:
-    """The pairs (image variant, text variant), and what a task comes to at each."""
+    """The pairs (image variant, text variant), and what a task comes to at each.
+
+    A probe compares pictures with pictures: no text variant makes a difference to it.
+    """
     features = embedded[task.pictures.fingerprint].features
     texts = embed_task_texts(encoding, task)
-    for image_variant in encoding.image_variants:
-        for variant, rows in texts.items():
+    measure = MEASURES[type(task)]
+    for image_variant, pictures in features.items():
+        compared = (
+            {DEFAULT_VARIANT: embedded[task.train_pictures.fingerprint].features[image_variant]}
+            if isinstance(task, ProbeTask)
+            else texts
+        )
+        for variant, rows in compared.items():
             encoding.ranks.leave_when_asked()
-            measure = MEASURES[type(task)]
-            pictures = features[image_variant]
             measured = measure(task, pictures, rows, usable=usable, ranks=encoding.ranks)
             yield (image_variant, variant), measured
 
@@ -190,7 +206,11 @@ def _counts(task: Task, usable: Bool[Tensor, " N"]) -> dict[str, Any]:
         if lost := len(task.texts) - num_texts:
             skipped["text without a usable picture"] = lost
         return {"num_texts": num_texts, "skipped": skipped}
-    return {"skipped": skipped}
+    assert isinstance(task, CompositionalTask)
+    num_questions = len(compositional.asked(task, usable))
+    if lost := len(task.questions) - num_questions:
+        skipped["question without all its pictures"] = lost
+    return {"num_questions": num_questions, "skipped": skipped}
 
 
 def _names(encoder: DualEncoder, task: Task, image_variant: str, variant: str) -> dict[str, str]:
