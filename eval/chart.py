@@ -5,23 +5,33 @@ All numbers are in the units of the drawing, whose origin is its upper left corn
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from eval.metric_words import percent
+from eval.words import short
 
 WIDTH = 460
 HEIGHT = 240
-LEFT, RIGHT, TOP, BOTTOM = 44, 56, 14, 30
+LEFT, RIGHT, TOP, BOTTOM = 44, 56, 14, 44
 SMALLEST_LABEL_GAP = 13.0
+LETTER_WIDTH = 6.5
 STEPS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 """Distances between the lines of the grid, as shares."""
+
+Bounds = Sequence[float]
+"""The two ends of an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One metric over the variants, and the level that chance reaches."""
+    """One series over the variants, and the level that chance reaches."""
 
     title: str
     points: list[tuple[float, float]]
     path: str
-    chance_height: float
+    whiskers: list[tuple[float, float, float]]
+    """Place, upper and lower end of the interval around a point."""
+    chance_height: float | None
     label: str
     """The last value in percent, written at `label_height` beside the last point."""
     label_height: float
@@ -31,6 +41,9 @@ class Line:
 class Chart:
     """A drawing, ready for a template."""
 
+    title: str
+    across: str
+    """What goes from left to right, in words."""
     width: int
     height: int
     left: int
@@ -44,50 +57,73 @@ class Chart:
 
 
 def variant_chart(
-    variants: Sequence[str], series: Mapping[str, Sequence[float]], chance: Mapping[str, float]
+    variants: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    chance: Mapping[str, float],
+    *,
+    intervals: Mapping[str, Sequence[Bounds | None]] | None = None,
+    costs: Sequence[int] | None = None,
+    title: str = "",
+    across: str = "",
 ) -> Chart:
-    """The chart of each series' shares in [0, 1], one value per variant."""
-    largest = max([*(value for values in series.values() for value in values), *chance.values()])
+    """The chart of each series' shares in [0, 1], one value per variant.
+
+    Variants stand at equal distances, or where `costs` put them: these rise, or else they are no help.
+    `intervals` has the interval of each value of a series, or None where there is none.
+    """
+    bounds = {name: (intervals or {}).get(name) or [None] * len(variants) for name in series}
+    uppermost = [pair[1] for pairs in bounds.values() for pair in pairs if pair is not None]
+    values = [value for values in series.values() for value in values]
+    largest = max([*values, *uppermost, *chance.values()])
     step = next((s for s in STEPS if largest <= 5 * s), STEPS[-1])
     top_value = step * max(1, -(-largest // step))
-    room = WIDTH - LEFT - RIGHT
-
-    def across(place: int) -> float:
-        return round(LEFT + room * (place + 0.5) / len(variants), 1)
+    places = _places(len(variants), costs)
 
     def height_of(share: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - share / top_value), 1)
 
-    ends = _apart({title: height_of(values[-1]) for title, values in series.items()})
-    lines = []
-    for title, values in series.items():
-        points = [(across(place), height_of(value)) for place, value in enumerate(values)]
-        lines.append(
-            Line(
-                title=title,
-                points=points,
-                path=" ".join(f"{x},{y}" for x, y in points),
-                chance_height=height_of(chance[title]),
-                label=percent(values[-1]),
-                label_height=ends[title],
-            )
+    ends = _apart({name: height_of(values[-1]) for name, values in series.items()})
+    lines = [
+        Line(
+            title=name,
+            points=(points := [(x, height_of(y)) for x, y in zip(places, values, strict=True)]),
+            path=" ".join(f"{x},{y}" for x, y in points),
+            whiskers=[
+                (x, height_of(pair[1]), height_of(pair[0]))
+                for x, pair in zip(places, bounds[name], strict=True)
+                if pair is not None
+            ],
+            chance_height=height_of(chance[name]) if name in chance else None,
+            label=percent(values[-1]),
+            label_height=ends[name],
         )
+        for name, values in series.items()
+    ]
     num_steps = round(top_value / step)
+    letters = int((WIDTH - LEFT - RIGHT) / len(variants) / LETTER_WIDTH)
     return Chart(
+        title=title,
+        across=across,
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
         right=WIDTH - RIGHT,
         bottom=HEIGHT - BOTTOM,
         ticks=[(height_of(n * step), f"{100 * n * step:g}") for n in range(num_steps + 1)],
-        variants=[(across(place), name) for place, name in enumerate(variants)],
+        variants=[
+            (x, short(name, max(3, letters))) for x, name in zip(places, variants, strict=True)
+        ],
         lines=lines,
     )
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal, two below one percent."""
-    return f"{100 * share:.1f}" if share >= 0.01 or share == 0 else f"{100 * share:.2f}"
+def _places(number: int, costs: Sequence[int] | None) -> list[float]:
+    """From left to right, half a step of free room at either end."""
+    room = WIDTH - LEFT - RIGHT
+    steps = [float(place) for place in range(number)]
+    if costs is not None and all(a < b for a, b in pairwise(costs)) and number > 1:
+        steps = [(number - 1) * (cost - costs[0]) / (costs[-1] - costs[0]) for cost in costs]
+    return [round(LEFT + room * (step + 0.5) / number, 1) for step in steps]
 
 
 def _apart(heights: Mapping[str, float]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Pictures to search: the files below a folder, or the samples of shards."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from data_pipelines.errors import UserError
 from data_pipelines.manifest import open_dataset
 from data_pipelines.reader import read_sample
 from data_pipelines.samples import decoded_sample, sample_name
+from eval.words import printable
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-# Control characters, line and paragraph ends, changes of direction, halves of surrogate pairs.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def open_gallery(pictures: str) -> "Gallery":
@@ -96,14 +93,6 @@ def _label_of(record: Record) -> str:
         if isinstance(record.get(name), str) and record[name].strip():
             return record[name].strip().splitlines()[0]
     return ""
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal obeys or a page cannot show.
-
-    File names may hold nearly any byte: line breaks, a terminal's own commands, broken UTF-8.
-    """
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """One page about a run:  python -m rins_mm.report RUN --out report.html
 
-Training curves from metrics.jsonl, and the tables and depth dials of eval.json where there is one.
+Training curves from metrics.jsonl, and the tables, depth dials and worst mistakes of eval.json where
+there is one.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,14 @@ import jinja2
 import tyro
 
 from data_pipelines.errors import UserError, run_command
-from data_pipelines.whole_files import write_whole
-from eval.report import page_templates, page_values
+from data_pipelines.whole_files import refuse_existing, write_whole
+from eval.mistakes import Thumbnail, mistake_thumbnails
+from eval.report import page_templates, page_values, read_results
+from eval.task_kinds import Task
+from eval.tasks import open_task
 from rins_mm.config import TrainConfig
+from rins_mm.models.recursion import expand, group_sizes
+from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import read_config
 from rins_mm.run_log import read_rows
 
@@ -122,11 +127,44 @@ def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]
             if (points := [_point(row, column) for row in steps if math.isfinite(row[column])])
         ],
         "depths": f"Text depths of the logged steps: {shares}.",
+        # Rows of older runs do not say.
+        "skipped_steps": max(row.get("skipped_steps", 0) for row in steps),
     }
 
 
 def _point(row: Mapping[str, Any], column: str) -> tuple[float, float]:
     return float(row["samples_seen"]), float(row[column])
+
+
+def layers_of(text: TextTowerConfig, variants: Sequence[str]) -> dict[str, int]:
+    """How many blocks run in the text tower at each of the variants that is a signature of it."""
+    sizes = group_sizes(text.recursion.signature, text.depth)
+    layers = {}
+    for variant in variants:
+        try:
+            layers[variant] = sum(sizes[letter] for letter in expand(variant))
+        except (KeyError, UserError):
+            continue
+    return layers
+
+
+def pictures_of(
+    results: Sequence[Mapping[str, Any]], data: Path | None
+) -> dict[tuple[str, int], Thumbnail]:
+    """Small copies of the pictures of the mistakes, where the data is still there and still the same."""
+    tasks: dict[str, Task] = {}
+    for result in results:
+        name = result["name"]
+        if name in tasks or not result.get("mistakes"):
+            continue
+        try:
+            task = open_task(name, data)
+        except (UserError, OSError):
+            continue
+        # Numbers of other pictures would show what nobody got wrong.
+        if task.pictures.fingerprint == result["data_fingerprint"]:
+            tasks[name] = task
+    return mistake_thumbnails(tasks.values(), results)
 
 
 def main(argv: list[str]) -> None:
@@ -136,13 +174,21 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"{command.run} is no run: it has no metrics.jsonl; name a folder that train has written"
         )
+    refuse_existing([command.out], overwrite=command.overwrite)
     config = read_config(command.run / "config.json")
-    evaluation: dict[str, Any] = {"results": [], "provenance": {}}
+    results: list[dict[str, Any]] = []
+    provenance: dict[str, Any] = {}
     if (command.run / "eval.json").is_file():
-        evaluation = json.loads((command.run / "eval.json").read_text())
+        results, provenance = read_results(command.run / "eval.json")
+    data = Path(config.evaluation.data) if config.evaluation.data else None
     template = page_templates(jinja2.PackageLoader("rins_mm", "")).get_template("report.html.jinja")
     page = template.render(
-        page_values(evaluation["results"], evaluation["provenance"]),
+        page_values(
+            results,
+            provenance,
+            pictures_of(results, data),
+            layers_of(config.text, [result["variant"] for result in results]),
+        ),
         run=run_values(
             command.run.resolve().name, config, read_rows(command.run / "metrics.jsonl")
         ),

@@ -32,9 +32,10 @@ from eval.nearest import nearest
 from eval.ranks import Ranks
 from eval.report import page_templates
 from eval.scores import Vectors
+from eval.words import printable
 from rins_mm.distributed import local_device
 from rins_mm.encoder import load_encoder
-from rins_mm.gallery import Gallery, open_gallery, printable
+from rins_mm.gallery import Gallery, open_gallery
 
 THUMBNAIL_SIDE = 256
 NUM_BAD_LISTED = 20

@@ -1,16 +1,24 @@
 """The page about a run: whole, escaped, without a script."""
 
 import json
+import re
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from data_pipelines.errors import UserError
+from data_pipelines.shard_writer import write_shard
+from eval.tasks import open_task
 from rins_mm import report
 from rins_mm.config import TrainConfig
 from rins_mm.recorded_config import write_config
+from rins_mm.run_log import read_rows
 
 
 @pytest.fixture
@@ -41,6 +49,84 @@ def test_the_page_shows_the_curves_and_escapes_the_name(run_dir: Path, tmp_path:
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "Content-Security-Policy" in page and "http://" not in page and "https://" not in page
     assert "AAB 100%" in page
+
+
+def evaluated(run_dir: Path, version: int, results: list[dict[str, Any]], **changes: Any) -> None:
+    """An eval.json with what its first version had of each result, and the changes."""
+    needed = {
+        "model": "toy", "chance": {"acc1": 0.1}, "num_pictures": 150, "skipped": {}, "rule": "",
+        "notes": [], "data_fingerprint": "other", "name": "zero_shot:x", "variant": "AB",
+    }  # fmt: skip
+    document = {
+        "format_version": version,
+        "provenance": {"command": "evaluate"},
+        "results": [needed | result | changes for result in results],
+    }
+    (run_dir / "eval.json").write_text(json.dumps(document))
+
+
+def png(seed: int) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(tiny.pixels(seed)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def page_of(run_dir: Path) -> str:
+    out = run_dir / "report.html"
+    report.main([str(run_dir), "--out", str(out), "--overwrite"])
+    return out.read_text()
+
+
+def test_an_evaluation_of_the_first_version_is_shown_over_the_blocks_that_run(run_dir) -> None:
+    accuracies = {"AB": 0.21, "A^2B": 0.22, "AAAB": 0.23, "no signature": 0.24, "ABC": 0.25}
+    results = [{"variant": name, "metrics": {"acc1": acc1}} for name, acc1 in accuracies.items()]
+    evaluated(run_dir, 1, results)
+    page = page_of(run_dir)
+    assert all(f"<td>{100 * acc1:.1f}</td>" in page for acc1 in accuracies.values())
+    assert re.findall(r"(\d+) layers", page) == ["12", "18", "24"]
+    assert "blocks that run" not in page
+    evaluated(run_dir, 1, results[:3])
+    assert "blocks that run" in page_of(run_dir)
+    evaluated(run_dir, 9, results)
+    with pytest.raises(UserError, match="format_version 9"):
+        page_of(run_dir)
+
+
+def test_mistakes_are_shown_while_the_data_is_what_it_was(run_dir, tmp_path) -> None:
+    write_shard(
+        tmp_path / "val.tar",
+        [(str(n), {"png": png(n), "txt": b"words"}) for n in range(3)],
+    )
+    name = f"retrieval:{tmp_path / 'val.tar'}"
+    mistakes = [
+        {"picture": number, "right": "words", "given": "others", "margin": 0.1} for number in (1, 2)
+    ]
+    results = [{"name": name, "metrics": {"acc1": 0.5}, "mistakes": mistakes}]
+    evaluated(run_dir, 2, results)
+    assert page_of(run_dir).count("<img") == 0
+    fingerprint = open_task(name, None).pictures.fingerprint
+    evaluated(run_dir, 2, results, data_fingerprint=fingerprint)
+    assert page_of(run_dir).count('<img src="data:image/webp;base64,') == 2
+    (tmp_path / "val.tar").unlink()
+    page = page_of(run_dir)
+    assert page.count("<img") == 0
+    assert "picture 2: not read for this page" in page
+
+
+def test_skipped_steps_are_told(run_dir: Path) -> None:
+    assert "were skipped" not in page_of(run_dir)
+    rows = [
+        {**row, "skipped_steps": row["step"] // 400} for row in read_rows(run_dir / "metrics.jsonl")
+    ]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "2 steps were skipped" in page_of(run_dir)
+
+
+def test_an_existing_page_is_kept_before_anything_is_read(run_dir: Path, monkeypatch) -> None:
+    (run_dir / "report.html").write_text("precious")
+    monkeypatch.setattr(report, "read_config", pytest.fail)
+    with pytest.raises(UserError, match="--overwrite"):
+        report.main([str(run_dir), "--out", str(run_dir / "report.html")])
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from torch.nn.functional import normalize
 
 from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
+from eval.words import printable
 from rins_mm import search
 from rins_mm.export.native import write_native
-from rins_mm.gallery import Gallery, open_gallery, printable
+from rins_mm.gallery import Gallery, open_gallery
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 

@@ -1,0 +1,220 @@
+"""What the page shows of one task: its numbers, its drawings, and where it goes wrong."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.metric_words import figure, headlines, interval, kind_of, percent, shown_metrics, title
+from eval.mistakes import NUM_SHOWN, Thumbnail, detailed_result, pictures_of
+from eval.task_charts import task_charts
+from eval.words import short
+
+NUM_CLASSES_SHOWN = 10
+"""Of the worst classes, and of the best; where there are no more than twice as many, all."""
+NUM_KINDS_BESIDE = 12
+"""More kinds of questions have a table of their own, which is closed at first."""
+NAME_LETTERS = 80
+TEXT_LETTERS = 160
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """The numbers of one result stand in one column."""
+
+    variant: str
+    image_variant: str
+    """Empty where all results of the page have the same."""
+    cost: str
+    """Blocks that run in the text tower, where that is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric over the columns."""
+
+    title: str
+    is_of_kind: bool
+    """Whether it is about one kind of questions only."""
+    cells: list[tuple[str, str]]
+    """Number and interval, each empty where there is none."""
+    chance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One mistake."""
+
+    right: str
+    given: str
+    margin: str
+    pictures: list[tuple[str, str]]
+    """The address of a small copy, and what is said where there is none: of the picture, and of the
+    one that was given instead of it if there is."""
+
+
+def task_view(
+    rows: Sequence[Result],
+    thumbnails: Mapping[tuple[str, int], Thumbnail],
+    layers: Mapping[str, int],
+) -> dict[str, Any]:
+    """What the page shows of the results of one task. `layers` has the blocks that run in the text
+    tower at a variant, where they are known.
+    """
+    first, detailed = rows[0], detailed_result(rows)
+    numbers = [number_row(metric, rows) for metric in shown_metrics(rows)]
+    kinds = [row for row in numbers if row.is_of_kind]
+    if len(kinds) <= NUM_KINDS_BESIDE:
+        kinds = []
+    return {
+        "name": short(first["name"], TEXT_LETTERS),
+        "counted": counted(first),
+        "rule": short(first["rule"], 2000),
+        "warnings": warnings(first),
+        "near_ties": near_ties(rows, title),
+        "data_fingerprint": short(first["data_fingerprint"], NAME_LETTERS),
+        "columns": columns(rows, layers),
+        "rows": [row for row in numbers if row not in kinds],
+        "kinds": kinds,
+        "has_intervals": any(row["intervals"] for row in rows),
+        "charts": task_charts(rows, layers),
+        "detailed": ", image ".join(labels(detailed, rows)),
+        "classes": classes(detailed["per_class"]),
+        "num_classes": len(detailed["per_class"]),
+        "confusions": [
+            (short(c["right"], NAME_LETTERS), short(c["given"], NAME_LETTERS), f"{c['count']:,}")
+            for c in detailed["confusions"][:20]
+        ],
+        "cards": [card(first["name"], m, thumbnails) for m in detailed["mistakes"][:NUM_SHOWN]],
+    }
+
+
+def overview(tasks: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
+    """The headlines of several tasks in one table; empty for a single task."""
+    if len(tasks) == 1:
+        return {"heads": [], "lines": []}
+    heads = {pair_of(row): row for rows in tasks.values() for row in rows}
+    lines = []
+    for name, rows in tasks.items():
+        at = {pair_of(row): row for row in rows}
+        lines += [
+            (
+                short(name, NAME_LETTERS),
+                title(metric),
+                [cell(at[pair], metric)[0] if pair in at else "" for pair in heads],
+            )
+            for metric in headlines(rows)
+        ]
+    return {"heads": columns(list(heads.values()), {}), "lines": lines}
+
+
+def pair_of(row: Result) -> tuple[str, str]:
+    """The variants of a result."""
+    return row["variant"], row["image_variant"]
+
+
+def counted(result: Result) -> str:
+    """ "6,252 pictures, 1,563 classes", and the language where it is not English."""
+    kinds = (("num_pictures", "pictures"), ("num_texts", "texts"), ("num_classes", "classes"),
+             ("num_questions", "questions"))  # fmt: skip
+    words = ", ".join(f"{result[key]:,} {noun}" for key, noun in kinds if key in result)
+    language = short(result.get("language", "en"), 20)
+    return words if language == "en" else f"{words} · language {language}"
+
+
+def warnings(result: Result) -> list[str]:
+    """What was left out, by cause, and what the task says of its data."""
+    left_out = [
+        f"{number:,} left out: {short(cause, NAME_LETTERS)}"
+        for cause, number in result["skipped"].items()
+    ]
+    return left_out + [short(note, 500) for note in result["notes"]]
+
+
+def near_ties(rows: Sequence[Result], words: Callable[[str], str]) -> str:
+    """For each metric that has any, the most near ties of any result: "top-1 3, top-5 1"."""
+    most = {
+        metric: max(row["near_ties"].get(metric, 0) for row in rows)
+        for metric in shown_metrics(rows)
+    }
+    return ", ".join(f"{words(metric)} {number:,}" for metric, number in most.items() if number)
+
+
+def labels(row: Result, rows: Sequence[Result]) -> list[str]:
+    """The text variant of a result, and its image variant where that tells results apart."""
+    names = [row["variant"]]
+    if {other["image_variant"] for other in rows} != {"default"}:
+        names.append(row["image_variant"])
+    return [short(name, 40) for name in names]
+
+
+def columns(rows: Sequence[Result], layers: Mapping[str, int]) -> list[Column]:
+    """The heads of the columns, one for each result. `layers` is that of `task_view`."""
+    heads = []
+    for row in rows:
+        variant, *image = labels(row, rows)
+        cost = f"{layers[row['variant']]} layers" if row["variant"] in layers else ""
+        heads.append(Column(variant=variant, image_variant="".join(image), cost=cost))
+    return heads
+
+
+def number_row(metric: str, rows: Sequence[Result]) -> Row:
+    """One metric of all results of a task."""
+    chance = rows[0]["chance"].get(metric)
+    return Row(
+        title=title(metric),
+        is_of_kind=bool(kind_of(metric)),
+        cells=[cell(row, metric) for row in rows],
+        chance="" if chance is None else figure(metric, chance),
+    )
+
+
+def cell(row: Result, metric: str) -> tuple[str, str]:
+    """The number and the interval of a metric."""
+    if metric not in row["metrics"]:
+        return "", ""
+    bounds = row["intervals"].get(metric)
+    return (
+        figure(metric, row["metrics"][metric]),
+        "" if bounds is None else interval(metric, bounds),
+    )
+
+
+def classes(
+    per_class: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+    """Heading and rows (class, pictures, top-1, top-5) of the worst classes and of the best, or of all."""
+    ordered = sorted(per_class, key=lambda row: (row["acc1"], -row["pictures"], row["class"]))
+    rows = [
+        (
+            short(row["class"], NAME_LETTERS),
+            f"{row['pictures']:,}",
+            percent(row["acc1"]),
+            percent(row["acc5"]) if "acc5" in row else "",
+        )
+        for row in ordered
+    ]
+    if len(rows) <= 2 * NUM_CLASSES_SHOWN:
+        return [("all, the worst first", rows)] if rows else []
+    return [
+        ("the worst", rows[:NUM_CLASSES_SHOWN]),
+        ("the best", rows[: -NUM_CLASSES_SHOWN - 1 : -1]),
+    ]
+
+
+def card(
+    task: str, mistake: Mapping[str, Any], thumbnails: Mapping[tuple[str, int], Thumbnail]
+) -> Card:
+    """A mistake as it is shown; a picture without a small copy is a box that says why."""
+    unread = Thumbnail(cause="not read for this page")
+    pictures = [(number, thumbnails.get((task, number), unread)) for number in pictures_of(mistake)]
+    return Card(
+        right=short(mistake["right"], TEXT_LETTERS),
+        given=short(mistake["given"], TEXT_LETTERS),
+        margin=f"{mistake['margin']:.3f}",
+        pictures=[
+            (small.address, short(": ".join(filter(None, [f"picture {number}", small.cause])), 80))
+            for number, small in pictures
+        ],
+    )
