@@ -104,7 +104,7 @@ def _remarks(tasks: Mapping[str, Sequence[Result]]) -> list[str]:
         name = short(task, 80)
         remarks += [f"{name}: {warning}" for warning in warnings(rows[0])]
         if ties := near_ties(rows, column_title):
-            remarks.append(f"{name}: items that would turn if scores moved by 1e-5: {ties}")
+            remarks.append(f"{name}: near ties, which could turn if scores moved by 1e-5: {ties}")
         if more := len(shown_metrics(rows)) - len(_shown(rows)):
             remarks.append(f"{name}: {more} more metrics are in the file and on the page")
     return remarks

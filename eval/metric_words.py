@@ -16,6 +16,7 @@ WORDS = {
     "knn_acc1": ("k-NN top-1", "k-NN"),
     "knn_mean_per_class_recall": ("k-NN, mean per class", "k-NN mean"),
     "accuracy": ("right choice", "right"),
+    "mean_per_kind_accuracy": ("mean over kinds", "mean"),
     "text_score": ("text score", "text"),
     "image_score": ("image score", "image"),
     "group_score": ("group score", "group"),

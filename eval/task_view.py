@@ -35,8 +35,8 @@ class Row:
     """One metric over the columns."""
 
     title: str
-    is_of_kind: bool
-    """Whether it is about one kind of questions only."""
+    kind: str
+    """The one kind of questions that it is about; empty where it is about all of them."""
     cells: list[tuple[str, str]]
     """Number and interval, each empty where there is none."""
     chance: str
@@ -64,7 +64,7 @@ def task_view(
     """
     first, detailed = rows[0], detailed_result(rows)
     numbers = [number_row(metric, rows) for metric in shown_metrics(rows)]
-    kinds = [row for row in numbers if row.is_of_kind]
+    kinds = [row for row in numbers if row.kind]
     if len(kinds) <= NUM_KINDS_BESIDE:
         kinds = []
     return {
@@ -103,6 +103,7 @@ def overview(tasks: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
                 short(name, NAME_LETTERS),
                 title(metric),
                 [cell(at[pair], metric)[0] if pair in at else "" for pair in heads],
+                number_row(metric, rows[:1]).chance,
             )
             for metric in headlines(rows)
         ]
@@ -164,7 +165,7 @@ def number_row(metric: str, rows: Sequence[Result]) -> Row:
     chance = rows[0]["chance"].get(metric)
     return Row(
         title=title(metric),
-        is_of_kind=bool(kind_of(metric)),
+        kind=short(kind_of(metric), NAME_LETTERS),
         cells=[cell(row, metric) for row in rows],
         chance="" if chance is None else figure(metric, chance),
     )

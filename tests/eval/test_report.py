@@ -227,8 +227,8 @@ def test_several_tasks_have_an_overview_in_front(results):
     ]
     page = results_page([*results, *other], {})
     rows = [["".join(cell.itertext()) for cell in row] for row in body_of(page).iter("tr")]
-    assert rows[1] == ["zero_shot:emoji-style", "top-1", "22.0", "23.0", "24.0", "", ""]
-    assert rows[2] == ["zero_shot:other", "top-1", "", "", "", "22.0", "21.0"]
+    assert rows[1] == ["zero_shot:emoji-style", "top-1", "22.0", "23.0", "24.0", "", "", "2.2"]
+    assert rows[2] == ["zero_shot:other", "top-1", "", "", "", "22.0", "21.0", "2.2"]
     assert "language de" in words_of(page)
     assert "Overview" not in words_of(results_page(results, {}))
 
