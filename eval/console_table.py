@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.metric_words import column_title, figure, kind_of, parts, shown_metrics
-from eval.task_view import counted, labels, near_ties, warnings
+from eval.task_view import NOTE_LETTERS, counted, labels, left_out, near_ties
 from eval.words import short
 
 MAX_METRICS = 10
@@ -31,7 +31,7 @@ def task_tables(tasks: Mapping[str, Sequence[Result]]) -> Group:
     pieces: list[Table | Text] = []
     for name, rows in tasks.items():
         # Text, not markup: a path may hold square brackets.
-        pieces.append(Text(short(f"{name} · {counted(rows[0])}", 200), style="bold"))
+        pieces.append(Text(short(f"{name} · {counted(rows)}", 200), style="bold"))
         if any(map(kind_of, shown_metrics(rows))):
             starts = range(0, len(rows), VARIANTS_ABREAST)
             pieces += [_by_kind(rows[start : start + VARIANTS_ABREAST]) for start in starts]
@@ -102,7 +102,8 @@ def _remarks(tasks: Mapping[str, Sequence[Result]]) -> list[str]:
         remarks.append("med: median rank of the best right answer, 1 is the first")
     for task, rows in tasks.items():
         name = short(task, 80)
-        remarks += [f"{name}: {warning}" for warning in warnings(rows[0])]
+        remarks += [f"{name}: {line}" for line in left_out(rows[0])]
+        remarks += [f"{name}: {short(note, NOTE_LETTERS)}" for note in rows[0]["notes"]]
         if ties := near_ties(rows, column_title):
             remarks.append(f"{name}: near ties, which could turn if scores moved by 1e-5: {ties}")
         if more := len(shown_metrics(rows)) - len(_shown(rows)):

@@ -15,6 +15,7 @@ NUM_KINDS_BESIDE = 12
 """More kinds of questions have a table of their own, which is closed at first."""
 NAME_LETTERS = 80
 TEXT_LETTERS = 160
+NOTE_LETTERS = 500
 
 Result = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ class Column:
 
     variant: str
     image_variant: str
-    """Empty where all results of the page have the same."""
+    """Empty where all columns have the same."""
     cost: str
     """Blocks that run in the text tower, where that is known."""
 
@@ -69,9 +70,10 @@ def task_view(
         kinds = []
     return {
         "name": short(first["name"], TEXT_LETTERS),
-        "counted": counted(first),
+        "counted": counted(rows),
         "rule": short(first["rule"], 2000),
-        "warnings": warnings(first),
+        "left_out": left_out(first),
+        "notes": [short(note, NOTE_LETTERS) for note in first["notes"]],
         "near_ties": near_ties(rows, title),
         "data_fingerprint": short(first["data_fingerprint"], NAME_LETTERS),
         "columns": columns(rows, layers),
@@ -115,22 +117,32 @@ def pair_of(row: Result) -> tuple[str, str]:
     return row["variant"], row["image_variant"]
 
 
-def counted(result: Result) -> str:
-    """ "6,252 pictures, 1,563 classes", and the language where it is not English."""
+def counted(rows: Sequence[Result]) -> str:
+    """ "6,252 pictures, 1,563 classes", the language where it is not English, and the depth of the image
+    tower where there is one for all.
+    """
+    first = rows[0]
     kinds = (("num_pictures", "pictures"), ("num_texts", "texts"), ("num_classes", "classes"),
              ("num_questions", "questions"))  # fmt: skip
-    words = ", ".join(f"{result[key]:,} {noun}" for key, noun in kinds if key in result)
-    language = short(result.get("language", "en"), 20)
-    return words if language == "en" else f"{words} · language {language}"
+    words = ", ".join(f"{first[key]:,} {noun}" for key, noun in kinds if key in first)
+    language = short(first.get("language", "en"), 20)
+    images = {row["image_variant"] for row in rows}
+    at_one = len(images) == 1 and images != {"default"}
+    return " · ".join(
+        [
+            words,
+            *([] if language == "en" else [f"language {language}"]),
+            *([f"images at {short(first['image_variant'], 40)}"] if at_one else []),
+        ]
+    )
 
 
-def warnings(result: Result) -> list[str]:
-    """What was left out, by cause, and what the task says of its data."""
-    left_out = [
+def left_out(result: Result) -> list[str]:
+    """What was not counted, by cause: "3 left out: truncated picture"."""
+    return [
         f"{number:,} left out: {short(cause, NAME_LETTERS)}"
         for cause, number in result["skipped"].items()
     ]
-    return left_out + [short(note, 500) for note in result["notes"]]
 
 
 def near_ties(rows: Sequence[Result], words: Callable[[str], str]) -> str:
@@ -145,7 +157,7 @@ def near_ties(rows: Sequence[Result], words: Callable[[str], str]) -> str:
 def labels(row: Result, rows: Sequence[Result]) -> list[str]:
     """The text variant of a result, and its image variant where that tells results apart."""
     names = [row["variant"]]
-    if {other["image_variant"] for other in rows} != {"default"}:
+    if len({other["image_variant"] for other in rows}) > 1:
         names.append(row["image_variant"])
     return [short(name, 40) for name in names]
 
@@ -186,21 +198,28 @@ def classes(
     per_class: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
     """Heading and rows (class, pictures, top-1, top-5) of the worst classes and of the best, or of all."""
-    ordered = sorted(per_class, key=lambda row: (row["acc1"], -row["pictures"], row["class"]))
-    rows = [
-        (
-            short(row["class"], NAME_LETTERS),
-            f"{row['pictures']:,}",
-            percent(row["acc1"]),
-            percent(row["acc5"]) if "acc5" in row else "",
-        )
-        for row in ordered
-    ]
-    if len(rows) <= 2 * NUM_CLASSES_SHOWN:
-        return [("all, the worst first", rows)] if rows else []
+
+    # Of equal classes those with more pictures, which say more, come first on both sides.
+    worst = sorted(per_class, key=lambda row: (row["acc1"], -row["pictures"], row["class"]))
+    best = sorted(per_class, key=lambda row: (-row["acc1"], -row["pictures"], row["class"]))
+    if len(per_class) <= 2 * NUM_CLASSES_SHOWN:
+        parts = {"all, the worst first": worst} if per_class else {}
+    else:
+        parts = {"the worst": worst[:NUM_CLASSES_SHOWN], "the best": best[:NUM_CLASSES_SHOWN]}
     return [
-        ("the worst", rows[:NUM_CLASSES_SHOWN]),
-        ("the best", rows[: -NUM_CLASSES_SHOWN - 1 : -1]),
+        (
+            heading,
+            [
+                (
+                    short(row["class"], NAME_LETTERS),
+                    f"{row['pictures']:,}",
+                    percent(row["acc1"]),
+                    percent(row["acc5"]) if "acc5" in row else "",
+                )
+                for row in rows
+            ],
+        )
+        for heading, rows in parts.items()
     ]
 
 

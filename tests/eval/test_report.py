@@ -222,14 +222,25 @@ def test_results_of_the_first_version_are_still_shown(tmp_path, results):
 
 
 def test_several_tasks_have_an_overview_in_front(results):
-    other = [
-        result(variant, "AB", name="zero_shot:other", language="de") for variant in ("AB", "B")
-    ]
+    other = [result(variant, name="zero_shot:other", language="de") for variant in ("AB", "B")]
     page = results_page([*results, *other], {})
     rows = [["".join(cell.itertext()) for cell in row] for row in body_of(page).iter("tr")]
-    assert rows[1] == ["zero_shot:emoji-style", "top-1", "22.0", "23.0", "24.0", "", "", "2.2"]
-    assert rows[2] == ["zero_shot:other", "top-1", "", "", "", "22.0", "21.0", "2.2"]
+    assert rows[1] == ["zero_shot:emoji-style", "top-1", "22.0", "23.0", "24.0", "", "2.2"]
+    assert rows[2] == ["zero_shot:other", "top-1", "22.0", "", "", "21.0", "2.2"]
     assert "language de" in words_of(page)
+    page = results_page([*results, result("AB", "AAB", name="zero_shot:other")], {})
+    rows = [["".join(cell.itertext()) for cell in row] for row in body_of(page).iter("tr")]
+    assert rows[0] == [
+        "task",
+        "metric",
+        "ABdefault",
+        "AABdefault",
+        "AAABdefault",
+        "ABAAB",
+        "chance",
+    ]
+    assert rows[2][2:] == ["", "", "", "32.0", "3.2"]
+    assert "images at AAB" in words_of(page)
     assert "Overview" not in words_of(results_page(results, {}))
 
 
