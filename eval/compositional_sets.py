@@ -17,9 +17,9 @@ from typing import Any
 from data_pipelines.errors import UserError
 from eval.json_files import field_of, read_json, read_json_lines, shown
 from eval.listed_pictures import ListedPicture, listed_pictures
+from eval.outside_files import named_path
 from eval.picture_sets import PictureSet, shard_pictures
 from eval.task_kinds import Choice, CompositionalTask, Pairing
-from eval.task_paths import path_of
 from eval.texts import cause_against, left_out_notes, number_of
 
 SUGARCREPE_KINDS = (
@@ -91,7 +91,7 @@ def winoground_pairings(name: str, spec: str, data: Path | None) -> Compositiona
     FOLDER/examples.jsonl names them, the pictures are FOLDER/images/NAME.png, and the kind is the
     collapsed tag.
     """
-    folder = path_of(spec, data)
+    folder = named_path(spec, data)
     texts: dict[str, int] = {}
     left_out: Counter[str] = Counter()
     numbers: dict[ListedPicture, int] = {}
@@ -148,7 +148,7 @@ def shard_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
 
 
 def _file_and_pictures(name: str, spec: str, data: Path | None) -> tuple[Path, Path]:
-    path = path_of(spec, data)
+    path = named_path(spec, data)
     if data is None:
         raise UserError(f"{name} needs --data FOLDER, where the pictures of {path.name} lie")
     return path, data

@@ -10,11 +10,12 @@ import torch
 
 from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
+from eval.labelled_pictures import class_folder_names, in_class_folders
 from eval.logistic import MOST_STEPS
-from eval.picture_sets import PictureSet, folder_pictures, shard_pictures
+from eval.outside_files import named_path
+from eval.picture_sets import PictureSet, shard_pictures
 from eval.probe import HELD_OUT_EVERY, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE
 from eval.task_kinds import ProbeTask
-from eval.task_paths import path_of
 
 EMOJI_GROUPS = (
     "activities", "animals-nature", "flags", "food-drink", "objects", "people-body",
@@ -58,24 +59,19 @@ def folder_probe(name: str, spec: str, data: Path | None) -> ProbeTask:
     named = spec.split(":")
     if len(named) != 2 or not all(named):
         raise UserError(f"{name} names no two folders; write probe:folders:TRAIN:TEST")
-    train, test = (path_of(path, data) for path in named)
-    if not train.is_dir():
-        raise UserError(f"there is no folder {train}; name one that holds a folder per class")
-    class_names = sorted(
-        entry.name for entry in train.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
+    train, test = (named_path(path, data) for path in named)
+    class_names = class_folder_names(train)
     if len(class_names) < 2:
         raise UserError(f"{train} holds {len(class_names)} class folders; a probe needs two")
     number_of = {class_name: number for number, class_name in enumerate(class_names)}
-    train_pictures, train_labels = folder_pictures(train, number_of)
-    pictures, labels = folder_pictures(test, number_of)
+    learned, asked = (in_class_folders(folder, number_of) for folder in (train, test))
     return ProbeTask(
         name=name,
         dataset=test.name,
-        pictures=pictures,
-        labels=torch.tensor(labels),
-        train_pictures=train_pictures,
-        train_labels=torch.tensor(train_labels),
+        pictures=asked.pictures,
+        labels=torch.tensor(asked.labels),
+        train_pictures=learned.pictures,
+        train_labels=torch.tensor(learned.labels),
         class_names=class_names,
         rule=RULE,
     )

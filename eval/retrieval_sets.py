@@ -20,10 +20,11 @@ from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
 from eval.json_files import field_of, read_json, read_json_lines, shown
 from eval.listed_pictures import ListedPicture, listed_pictures
+from eval.outside_files import named_path
 from eval.picture_sets import PictureSet, shard_pictures
 from eval.retrieval import pairs_of_keys
 from eval.task_kinds import RetrievalTask
-from eval.task_paths import path_of, words_and_path
+from eval.task_paths import words_and_path
 from eval.texts import cause_against, left_out_notes, number_of
 
 CAPTION_LIMIT = re.compile(r"first-([1-9]\d?)")
@@ -42,7 +43,7 @@ def karpathy_retrieval(name: str, spec: str, data: Path | None) -> RetrievalTask
     """
     words, path = words_and_path(spec, KARPATHY_WORD)
     split, limit = _one(words, SPLITS, "test", name), _caption_limit(words, name)
-    file = path_of(path, data)
+    file = named_path(path, data)
     if data is None:
         raise UserError(f"{name} needs --data FOLDER, where the pictures of {file.name} begin")
     items = field_of(read_json(file, without=frozenset({"tokens"})), "images", list, str(file))
@@ -71,7 +72,7 @@ def xm3600_retrieval(name: str, spec: str, data: Path | None) -> RetrievalTask:
     """
     words, path = words_and_path(spec, XM3600_WORD)
     limit = _caption_limit(words, name)
-    folder = path_of(path, data)
+    folder = named_path(path, data)
     records = _xm3600_records(folder)
     languages = _languages(records)
     language = _one(words, [word for word in words if LANGUAGE.fullmatch(word)], "", name)
@@ -93,7 +94,7 @@ def names_per_language(name: str, data: Path | None) -> list[str]:
     words, path = words_and_path(name.split(":", 2)[2], XM3600_WORD)
     if any(LANGUAGE.fullmatch(word) for word in words):
         return [name]
-    languages = _languages(_xm3600_records(path_of(path, data)))
+    languages = _languages(_xm3600_records(named_path(path, data)))
     return [":".join(["retrieval", "xm3600", code, *words, path]) for code in languages]
 
 
