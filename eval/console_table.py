@@ -8,35 +8,34 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from eval.metric_words import column_title, figure, kind_of, parts, shown_metrics
+from eval.metric_words import column_title, figure, kind_of, shown_metrics, title
 from eval.task_view import NOTE_LETTERS, counted, labels, left_out, near_ties
 from eval.words import short
 
-MAX_METRICS = 10
-"""No task of this package has more, but for the kinds of its questions."""
+METRICS_ABREAST = 4
+"""More metrics than these are rows, and the variants columns."""
+VARIANTS_ABREAST = 6
 MAX_KINDS = 12
-VARIANTS_ABREAST = 7
-NAMES_LETTERS = 18
-"""Of the names of a row together: what ten metrics leave of 100 columns."""
-KIND_LETTERS = 24
+NAME_LETTERS = 9
+TITLE_LETTERS = 26
 
 Result = Mapping[str, Any]
 
 
 def task_tables(tasks: Mapping[str, Sequence[Result]]) -> Group:
-    """For each task a table with a row per pair of variants and one for chance; shares in percent.
+    """For each task a table of its metrics at each pair of variants, and of chance; shares in percent.
 
-    Where its questions are of several kinds, these are the rows and the variants the columns.
+    With more than six pairs a table of many metrics is continued below.
     """
     pieces: list[Table | Text] = []
     for name, rows in tasks.items():
         # Text, not markup: a path may hold square brackets.
         pieces.append(Text(short(f"{name} · {counted(rows)}", 200), style="bold"))
-        if any(map(kind_of, shown_metrics(rows))):
-            starts = range(0, len(rows), VARIANTS_ABREAST)
-            pieces += [_by_kind(rows[start : start + VARIANTS_ABREAST]) for start in starts]
-        else:
+        if len(shown_metrics(rows)) <= METRICS_ABREAST:
             pieces.append(_by_variant(rows))
+        else:
+            starts = range(0, len(rows), VARIANTS_ABREAST)
+            pieces += [_by_metric(rows[start : start + VARIANTS_ABREAST], rows) for start in starts]
     return Group(*pieces, Text("\n".join(_remarks(tasks)), style="dim"))
 
 
@@ -45,11 +44,12 @@ def _empty_table() -> Table:
 
 
 def _by_variant(rows: Sequence[Result]) -> Table:
-    shown = _shown(rows)
-    names = [_names(row, rows) for row in rows]
+    """A row for each pair of variants, and one for chance."""
+    shown = shown_metrics(rows)
+    names = [labels(row, rows) for row in rows]
     table = _empty_table()
     for head in ["text", "image"] if len(names[0]) == 2 else ["variant"]:
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", max_width=2 * NAME_LETTERS)
     for metric in shown:
         table.add_column(column_title(metric), justify="right", no_wrap=True)
     for name, row in zip(names, rows, strict=True):
@@ -59,31 +59,31 @@ def _by_variant(rows: Sequence[Result]) -> Table:
     return table
 
 
-def _by_kind(rows: Sequence[Result]) -> Table:
+def _by_metric(shown: Sequence[Result], rows: Sequence[Result]) -> Table:
+    """A row for each metric; the columns are some of the results of a task, and chance."""
     table = _empty_table()
-    table.add_column("", overflow="fold")
-    for row in rows:
-        table.add_column(Text("\n".join(_names(row, rows))), justify="right", overflow="fold")
-    table.add_column("chance", justify="right", style="dim")
-    for metric in _shown(rows):
-        kind = short(kind_of(metric), KIND_LETTERS)
-        values = [row["metrics"] for row in rows] + [rows[0]["chance"]]
+    head = "text\nimage" if len(labels(rows[0], rows)) == 2 else ""
+    table.add_column(head, overflow="fold", max_width=TITLE_LETTERS)
+    for row in shown:
+        names = [short(name, NAME_LETTERS) for name in labels(row, rows)]
+        table.add_column(Text("\n".join(names)), justify="right", no_wrap=True)
+    table.add_column("chance", justify="right", style="dim", no_wrap=True)
+    for metric in _with_room(rows):
+        kind = kind_of(metric)
+        values = [row["metrics"] for row in shown] + [rows[0]["chance"]]
         cells = [cell for value in values for cell in _cells(value, [metric])]
-        table.add_row(Text(f"  {kind}" if kind else column_title(metric)), *cells)
+        name = (
+            f"  {short(kind, TITLE_LETTERS - 2)}" if kind else short(title(metric), TITLE_LETTERS)
+        )
+        table.add_row(Text(name), *cells)
     return table
 
 
-def _shown(rows: Sequence[Result]) -> list[str]:
-    """The metrics that have room: all of those that are about whole tasks, and the first kinds."""
+def _with_room(rows: Sequence[Result]) -> list[str]:
+    """The metrics that are about whole tasks, and the first of those that are about a kind."""
     metrics = shown_metrics(rows)
-    whole = [metric for metric in metrics if not kind_of(metric)][:MAX_METRICS]
-    kinds = [metric for metric in metrics if kind_of(metric)][:MAX_KINDS]
-    return [metric for metric in metrics if metric in whole or metric in kinds]
-
-
-def _names(row: Result, rows: Sequence[Result]) -> list[str]:
-    names = labels(row, rows)
-    return [short(name, NAMES_LETTERS // len(names) - len(names) + 1) for name in names]
+    kinds = [metric for metric in metrics if kind_of(metric)]
+    return [metric for metric in metrics if metric not in kinds[MAX_KINDS:]]
 
 
 def _cells(values: Mapping[str, float], shown: Sequence[str]) -> list[str]:
@@ -92,20 +92,15 @@ def _cells(values: Mapping[str, float], shown: Sequence[str]) -> list[str]:
 
 def _remarks(tasks: Mapping[str, Sequence[Result]]) -> list[str]:
     """What the tables need to be read: units, what was left out, what the tasks say of their data."""
-    metrics = shown_metrics(row for rows in tasks.values() for row in rows)
-    remarks = ["in percent"]
-    if any("retrieval" in parts(metric)[0] for metric in metrics):
-        remarks = [
-            "in percent; i→t@k: images with a right text among the k best; t→i@k: texts, likewise"
-        ]
-    if any(parts(metric)[0].endswith("rank") for metric in metrics):
-        remarks.append("med: median rank of the best right answer, 1 is the first")
+    remarks = ["shares in percent"]
+    if any("retrieval" in m for rows in tasks.values() for m in shown_metrics(rows)):
+        remarks = ["shares in percent; image → text R@k: images with a right text among the k best"]
     for task, rows in tasks.items():
         name = short(task, 80)
         remarks += [f"{name}: {line}" for line in left_out(rows[0])]
         remarks += [f"{name}: {short(note, NOTE_LETTERS)}" for note in rows[0]["notes"]]
-        if ties := near_ties(rows, column_title):
+        if ties := near_ties(rows):
             remarks.append(f"{name}: near ties, which could turn if scores moved by 1e-5: {ties}")
-        if more := len(shown_metrics(rows)) - len(_shown(rows)):
-            remarks.append(f"{name}: {more} more metrics are in the file and on the page")
+        if more := len(shown_metrics(rows)) - len(_with_room(rows)):
+            remarks.append(f"{name}: {more} more kinds are in the file and on the page")
     return remarks

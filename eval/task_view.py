@@ -1,6 +1,6 @@
 """What the page shows of one task: its numbers, its drawings, and where it goes wrong."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def task_view(
         "rule": short(first["rule"], 2000),
         "left_out": left_out(first),
         "notes": [short(note, NOTE_LETTERS) for note in first["notes"]],
-        "near_ties": near_ties(rows, title),
+        "near_ties": near_ties(rows),
         "data_fingerprint": short(first["data_fingerprint"], NAME_LETTERS),
         "columns": columns(rows, layers),
         "rows": [row for row in numbers if row not in kinds],
@@ -145,13 +145,13 @@ def left_out(result: Result) -> list[str]:
     ]
 
 
-def near_ties(rows: Sequence[Result], words: Callable[[str], str]) -> str:
-    """For each metric that has any, the most near ties of any result: "top-1 3, top-5 1"."""
+def near_ties(rows: Sequence[Result]) -> str:
+    """For each metric that has any, the most near ties of any result: "3 in top-1, 1 in top-5"."""
     most = {
         metric: max(row["near_ties"].get(metric, 0) for row in rows)
         for metric in shown_metrics(rows)
     }
-    return ", ".join(f"{words(metric)} {number:,}" for metric, number in most.items() if number)
+    return ", ".join(f"{number:,} in {title(metric)}" for metric, number in most.items() if number)
 
 
 def labels(row: Result, rows: Sequence[Result]) -> list[str]:

@@ -19,9 +19,11 @@ from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
 from eval.embed import NOTHING_KEPT
 from eval.feature_store import FeatureStore, prompt_fingerprint
+from eval.mistakes import mistake_thumbnails
 from eval.ranks import Interrupted, Ranks
 from eval.report import results_tables, write_page, write_results
 from eval.suite import measure_tasks, open_tasks
+from eval.task_kinds import Task
 from eval.tasks import TASKS
 from rins_mm.config import EvaluationConfig
 from rins_mm.distributed import local_device, process_group
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> None:
         if ranks.is_first and work.folder is not None and work.folder.is_dir():
             print(f"going on with what an evaluation has left in {work.folder}", file=sys.stderr)
         try:
-            results, facts = measure(
+            tasks, results, facts = measure(
                 command, argv, replace(ranks, asked_to_stop=stop.__bool__), work
             )
         except Interrupted:
@@ -96,14 +98,14 @@ def main(argv: list[str]) -> None:
                 )
             sys.exit(EXIT_CODE)
         if ranks.is_first:
-            write(command, out, results, facts)
+            write(command, out, tasks, results, facts)
             work.remove()
 
 
 def measure(
     command: EvaluateCommand, argv: Sequence[str], ranks: Ranks, work: FeatureStore
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The results and what one needs to know to repeat them, on all ranks.
+) -> tuple[list[Task], list[dict[str, Any]], dict[str, Any]]:
+    """The tasks, their results and what one needs to know to repeat them, on all ranks.
 
     Raises Interrupted, on all ranks, when one of them is asked to stop meanwhile.
     """
@@ -134,7 +136,7 @@ def measure(
             work=work,
             cache=cache if command.class_cache else NOTHING_KEPT,
         )
-    return results, provenance(command, argv, model, results, ranks)
+    return tasks, results, provenance(command, argv, model, results, ranks)
 
 
 def check(command: EvaluateCommand) -> None:
@@ -198,13 +200,15 @@ def provenance(
 def write(
     command: EvaluateCommand,
     out: Path,
+    tasks: Sequence[Task],
     results: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
 ) -> None:
     """The results as JSON, as a page where one is asked for, and as a table."""
     write_results(out, results, facts, overwrite=command.overwrite)
     if command.html is not None:
-        write_page(command.html, results, facts, overwrite=command.overwrite)
+        pictures = mistake_thumbnails(tasks, results)
+        write_page(command.html, results, facts, pictures, overwrite=command.overwrite)
     console = Console(highlight=False)
     console.print(results_tables(results))
     for path in (out, command.html):

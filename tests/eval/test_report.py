@@ -148,7 +148,7 @@ def test_the_table_shows_variants_chance_near_ties_and_what_was_left_out(results
     assert "zero_shot:emoji-style · 2,843 pictures, 1,563 classes" in text
     assert "4 left out: not a picture" in text
     assert "12 classes have no pictures" in text
-    assert "moved by 1e-5: top-5 3" in text
+    assert "moved by 1e-5: 3 in top-5" in text
     assert re.search(r"^ AAAB +24\.0 +48\.0 *$", text, flags=re.MULTILINE)
     assert re.search(r"^ chance +2\.2 +4\.4 *$", text, flags=re.MULTILINE)
 
@@ -157,20 +157,32 @@ def test_figures_stand_under_each_other_and_a_hundred_columns_are_enough():
     metrics = {name: 0.123 if "rank" not in name else 1234.5 for name in RETRIEVAL}
     rows = [
         result(text, image, name=f"retrieval:{'x' * 150}", metrics=metrics, num_texts=10**6)
-        for text in ("AB", "A" * 60)
+        for text in ("AB", "A" * 60, "AAAAAB")
         for image in ("default", "B" * 60)
     ]
     lines = printed(rows, width=200).splitlines()
-    remarks = next(number for number, line in enumerate(lines) if line.startswith("in percent"))
-    table = lines[:remarks]
-    assert max(len(line.rstrip()) for line in table[1:]) <= 100
-    (head,) = (line for line in table if "i→t@10" in line)
-    figures = [line for line in table if " 12.3 " in line]
-    assert len(figures) == 4
-    for line in figures:
-        ends = [found.end() for found in re.finditer(r"\S+", line)][2:]
-        assert ends == [found.end() for found in re.finditer(r"[it]→[it](?:@\d+| med| mAP)", head)]
-        assert len(ends) == 10
+    remarks = next(number for number, line in enumerate(lines) if line.startswith("shares"))
+    table = [line.rstrip() for line in lines[1:remarks]]
+    assert max(map(len, table)) <= 100
+    figures = [line for line in table if "image →" in line or "text →" in line]
+    ends = [[found.end() for found in re.finditer(r"[\d.,]+", line)][-7:] for line in figures]
+    assert len(ends) == len(RETRIEVAL)
+    assert all(row == ends[0] for row in ends)
+
+
+def test_more_pairs_of_depths_than_fit_are_continued_below():
+    metrics = dict.fromkeys(RETRIEVAL, 0.5)
+    rows = [result(f"A{number}B", metrics=metrics) for number in range(8)]
+    text = printed(rows, width=80)
+    assert re.search(r"A0B +A1B +A2B +A3B +A4B +A5B +chance", text)
+    assert re.search(r"A6B +A7B +chance", text)
+    assert max(map(len, map(str.rstrip, text.splitlines()))) <= 80
+
+
+def test_many_pairs_with_few_metrics_are_rows():
+    rows = [result("A" * number + "B", image) for number in range(1, 8) for image in ("AB", "AAB")]
+    text = printed(rows, width=80)
+    assert len(re.findall(r"^ A+B +AA?B +\d\d\.0 +\d\d\.0 *$", text, flags=re.MULTILINE)) == 14
 
 
 def test_kinds_of_questions_are_rows_and_the_ones_beyond_a_dozen_are_counted():
@@ -180,10 +192,12 @@ def test_kinds_of_questions_are_rows_and_the_ones_beyond_a_dozen_are_counted():
         for variant in ("AB", "AAB")
     ]
     text = printed(rows)
-    assert re.search(r"^ right +75\.0 +75\.0 +7\.5 *\n +kind 00 +50\.0 +50\.0 +5\.0 *$", text, re.M)
+    assert re.search(
+        r"^ right choice +75\.0 +75\.0 +7\.5 *\n +kind 00 +50\.0 +50\.0 +5\.0 *$", text, re.M
+    )
     assert "kind 11" in text
     assert "kind 12" not in text
-    assert "compositional:x: 8 more metrics" in text
+    assert "compositional:x: 8 more kinds" in text
     assert "kind 19" in words_of(results_page(rows, {}))
 
 

@@ -17,6 +17,7 @@ import torch
 from launching import TOY, Launch, run_well
 
 from data_pipelines.errors import UserError
+from eval.mistakes import NUM_SHOWN
 from eval.task_kinds import ZeroShotTask
 from eval.tasks import TASKS, open_task
 from rins_mm import evaluate, train
@@ -127,6 +128,8 @@ def test_a_checkpoint_and_an_export_give_the_same_numbers(
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert TASK in page
     assert load_encoder(run).fingerprint in page
+    assert page.count('<img src="data:image/webp;base64,') == NUM_SHOWN
+    assert "data:image" not in (tmp_path / "eval.json").read_text()
     printed = capsys.readouterr().out
     assert "AAAB" in printed
     assert "wrote eval.json" in printed
