@@ -9,13 +9,6 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 
-def count_right(
-    right_pairs: Int64[Tensor, "P 2"], num_queries: int
-) -> Int64[Tensor, " num_queries"]:
-    """For each query the number of its right candidates; a repeated pair counts once."""
-    return torch.bincount(right_pairs.unique(dim=0)[:, 0], minlength=num_queries)
-
-
 def chance_of_hits(
     num_right: Int64[Tensor, " Q"], num_candidates: int, k: int
 ) -> Float64[Tensor, " Q"]:

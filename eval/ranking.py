@@ -133,7 +133,9 @@ def _rank(
     *,
     both_ways: bool,
 ) -> list[Ranking]:
-    pairs = right_pairs.unique(dim=0)
+    width = max(len(columns), 1)
+    keys = (right_pairs[:, 0] * width + right_pairs[:, 1]).unique()
+    pairs = torch.stack([keys // width, keys % width], dim=1)
     scores = pair_scores(rows, columns, pairs)
     counts = [_Counts(pairs, scores, len(rows))]
     if both_ways:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from eval.bootstrap import interval_of_mean, interval_of_median
-from eval.chance import chance_of_hits, chance_of_median_rank, chance_of_precision, count_right
+from eval.chance import chance_of_hits, chance_of_median_rank, chance_of_precision
 from eval.measured import Measured
 from eval.ranking import Ranking, rank_both_ways
 from eval.ranks import Ranks
@@ -91,7 +91,7 @@ def measure(
 
 
 def _measure_one_way(direction: str, ranking: Ranking, num_candidates: int) -> Measured:
-    num_right = count_right(ranking.pairs, len(ranking.best_wrong))
+    num_right = torch.bincount(ranking.pairs[:, 0])
     values, chance, near_ties = {}, {}, {}
     for k in CUT_OFFS:
         name = f"{direction}_recall@{k}"

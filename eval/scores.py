@@ -53,16 +53,21 @@ def pair_scores(
     rows: Vectors, columns: Vectors, pairs: Int64[Tensor, "P 2"]
 ) -> Float32[Tensor, " P"]:
     """The scores of single pairs (row, column): the same numbers as in a whole matrix."""
-    parts = [
-        (rows.exact(part[:, 0]) * columns.exact(part[:, 1])).sum(dim=1).float()
-        for part in pairs.split(PAIRS_AT_ONCE)
-    ]
-    return torch.cat(parts)
+    scores = torch.empty(len(pairs))
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        products = rows.exact(pairs[part, 0]).mul_(columns.exact(pairs[part, 1]))
+        # A list of small results between large ones that come and go would tear the memory to pieces.
+        scores[part] = products.sum(dim=1)
+    return scores
 
 
 def _lengths(features: Float[Tensor, "all E"]) -> Float64[Tensor, " all"]:
-    parts = features.split(VECTORS_AT_ONCE)
-    return torch.cat([part.double().norm(dim=1) for part in parts])
+    lengths = torch.empty(len(features), dtype=torch.float64)
+    for start in range(0, len(features), VECTORS_AT_ONCE):
+        part = slice(start, start + VECTORS_AT_ONCE)
+        lengths[part] = torch.linalg.vector_norm(features[part], dim=1, dtype=torch.float64)
+    return lengths
 
 
 def _exponent(lengths: Float64[Tensor, " some"]) -> int:

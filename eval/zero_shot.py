@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from eval.bootstrap import interval_of_class_mean, interval_of_mean
-from eval.chance import chance_of_hits, count_right
+from eval.chance import chance_of_hits
 from eval.measured import Measured
 from eval.ranking import Ranking, rank_rows
 from eval.ranks import Ranks
@@ -49,7 +49,7 @@ def measure(
     )
     hits = {f"acc{k}": ranking.hits(k) for k in CUT_OFFS}
     near_ties = {f"acc{k}": ranking.near_ties(k) for k in CUT_OFFS}
-    num_right = count_right(shown, len(pictures))
+    num_right = torch.bincount(shown[:, 0])
     chances = {f"acc{k}": chance_of_hits(num_right, len(task.class_names), k) for k in CUT_OFFS}
     name = "mean_per_class_recall"
     intervals = {name: interval_of_mean(hit.double().numpy()) for name, hit in hits.items()}
@@ -79,12 +79,12 @@ def measure(
 
 
 def _shown_classes(task: ZeroShotTask, usable: Bool[Tensor, " N"]) -> Int64[Tensor, "P 2"]:
-    """The pairs (place among the usable pictures, class that it shows)."""
+    """The distinct pairs (place among the usable pictures, class that it shows)."""
     numbers = torch.arange(len(usable))
     pairs = torch.cat([torch.stack([numbers, task.labels], dim=1), task.also_right])
     pairs = pairs[usable[pairs[:, 0]]]
     places = usable.cumsum(0) - 1
-    return torch.stack([places[pairs[:, 0]], pairs[:, 1]], dim=1)
+    return torch.stack([places[pairs[:, 0]], pairs[:, 1]], dim=1).unique(dim=0)
 
 
 def with_later_namesakes(

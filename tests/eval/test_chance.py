@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.chance import chance_of_hits, chance_of_median_rank, chance_of_precision, count_right
+from eval.chance import chance_of_hits, chance_of_median_rank, chance_of_precision
 
 
 @st.composite
@@ -37,11 +37,6 @@ def test_chance_is_what_all_orders_reach_on_average(problem, k):
     assert chance_of_precision(counts, num_candidates) == pytest.approx(precision, abs=1e-12)
     firsts = sorted(found[0] for of_query in places for found in of_query)
     assert chance_of_median_rank(counts, num_candidates) == firsts[(len(firsts) - 1) // 2]
-
-
-def test_a_repeated_pair_counts_once():
-    pairs = torch.tensor([(0, 0), (0, 0), (1, 0), (1, 1), (1, 2)])
-    assert count_right(pairs, 3).tolist() == [1, 3, 0]
 
 
 def test_chance_among_half_a_million_needs_no_long_products():

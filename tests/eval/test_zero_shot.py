@@ -62,7 +62,7 @@ def test_a_class_with_an_equal_score_stands_before_the_right_one():
 
 def test_a_picture_is_right_by_any_class_that_it_also_shows():
     scores = [[0.5, 0.75, 0.25], [0.5, 0.75, 0.25]]
-    found = measured(scores, [0, 0], also_right=[(1, 1)])
+    found = measured(scores, [0, 0], also_right=[(1, 1), (1, 0), (1, 1)])
     assert found.metrics["acc1"] == 0.5
     assert found.chance["acc1"] == pytest.approx((1 / 3 + 2 / 3) / 2)
 
