@@ -23,11 +23,10 @@ from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import open_training_data, train_batches
 from data_pipelines.progress import with_progress
 from eval.ranks import Ranks
-from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device
 from rins_mm.learner import Learner
-from rins_mm.models.siglip import build_model
 from rins_mm.recipes import load_config
 from rins_mm.watch import Watch
 
@@ -136,15 +135,7 @@ def build(config: TrainConfig):
     """A learner of the recipe's model, and the recipe's first batch on its device."""
     tokenizer = build_tokenizer(config)
     dataset = open_training_data(config.data)
-    model = build_model(
-        config.image,
-        config.text,
-        vocab_size=tokenizer.vocab_size,
-        pad_token=tokenizer.pad_token,
-        seed=config.seed,
-        initial_scale=config.loss.initial_scale,
-        initial_bias=config.loss.initial_bias,
-    )
+    model = initial_model(config, pad_token=tokenizer.pad_token)
     ranks = Ranks()
     learner = Learner(
         config, model, ranks=ranks, device=local_device(), watch=Watch(ranks, 600.0), say=print

@@ -23,11 +23,10 @@ import tyro
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import run_command
 from eval.ranks import Ranks
-from rins_mm.config import TrainConfig
+from rins_mm.config import TrainConfig, initial_model
 from rins_mm.learner import Learner
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import RecursionConfig
-from rins_mm.models.siglip import build_model
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.watch import Watch
 
@@ -97,7 +96,7 @@ def train(sharding: str, ranks: Ranks, folder: str, *, width: int) -> tuple[int,
     )  # fmt: skip
     batch = ImageTextBatch.blank(8, image_size=32, end_token=1, num_keys=1)
     batch = replace(batch, valid=torch.ones(8, dtype=torch.bool))
-    model = build_model(image, text, vocab_size=3302, pad_token=0, seed=0)
+    model = initial_model(config, pad_token=0)
     parameters = sum(p.numel() for p in model.parameters())
     learner = Learner(
         config, model, ranks=ranks, device=torch.device("cpu"), watch=Watch(ranks, 60.0), say=print

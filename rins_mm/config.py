@@ -17,6 +17,7 @@ from data_pipelines.tokenizers import (
 from rins_mm.augment import AugmentationConfig
 from rins_mm.guard import GuardConfig
 from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig
@@ -98,8 +99,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "bf16"
     """fp32, or bf16 autocast in the towers; weights, loss and updates are fp32 either way."""
     compile: Literal["off", "inductor", "aot_eager"] = "off"
-    """Compile the towers' blocks (torch.compile) with this backend; inductor takes minutes at the start, for
-    faster steps on GPUs and hardly on CPUs."""
+    """Compile the towers' blocks and the tiles of the sigmoid loss (torch.compile) with this backend; inductor takes
+    minutes at the start, for faster steps on GPUs and hardly on CPUs."""
     sharding: Literal["none", "fsdp"] = "none"
     """none: every rank holds the whole model; fsdp: a part of its weights, gradients and moments (the same with
     one rank). A run may change it when it is resumed."""
@@ -125,6 +126,19 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def initial_model(config: TrainConfig, *, pad_token: int) -> SigLIP:
+    """The model that a run begins with, a pure function of the configuration; `pad_token` is its tokenizer's."""
+    return build_model(
+        config.image,
+        config.text,
+        vocab_size=config.tokenizer.vocab_size,
+        pad_token=pad_token,
+        seed=config.seed,
+        initial_scale=config.loss.initial_scale,
+        initial_bias=config.loss.initial_bias,
+    )
 
 
 def build_tokenizer(config: TrainConfig) -> Tokenizer:

@@ -19,7 +19,7 @@ from rins_mm.models.siglip import SigLIP
 
 
 def shard(model: SigLIP, mesh: DeviceMesh, *, bf16: bool) -> None:
-    """Divide the weights of a model among the ranks of the mesh, block by block.
+    """Divide the weights of a model among the ranks of the mesh, block by block, each brought to its device then.
 
     What belongs to no block (embeddings, heads) stays fp32 and is gathered for the whole step. Scale and bias
     of the loss are left whole on every rank: the loss uses them outside of the model.
@@ -40,6 +40,8 @@ def shard(model: SigLIP, mesh: DeviceMesh, *, bf16: bool) -> None:
                     if repeated:
                         block.register_forward_hook(partial(_exchange_once, started))
     loss_parameters = {model.logit_scale, model.logit_bias}
+    for parameter in loss_parameters:
+        parameter.data = parameter.data.to(mesh.device_type)
     fully_shard(model, mesh=mesh, ignored_params=loss_parameters)
     for part in model.modules():
         if isinstance(part, FSDPModule):
@@ -89,16 +91,15 @@ class ShardedGradients:
             parameter.grad = None
         self._replicated.zero()
 
-    def own_norm(self) -> Float[Tensor, ""]:
-        """The norm of the part that this rank holds: its share has been summed with the others' already."""
-        return torch.stack(torch._foreach_norm(self._parts())).norm()
+    def own_norm(self) -> None:
+        """None: the share of this rank was summed with the others' during the backward pass."""
 
     def sum_over_ranks(self, group: dist.ProcessGroup | None) -> None:
         """Exchange what FSDP2 has not; a parameter that no call used gets a gradient of zero."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self._squares.copy_(self.own_norm().square())
+        self._squares.copy_(torch.stack(torch._foreach_norm(self._parts())).norm().square())
         self._replicated.sum_over_ranks(group)
 
     def clip(self, max_norm: float) -> Float[Tensor, ""]:
@@ -128,7 +129,8 @@ def gathered(model: SigLIP, skeleton: SigLIP) -> SigLIP:
     plain = copy.deepcopy(skeleton)
     tensors = {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
     plain.load_state_dict(tensors, assign=True)
-    return plain
+    # Buffers that are no weights are where the model was built.
+    return plain.to(model.logit_scale.device)
 
 
 Tensors = list[Tensor] | tuple[Tensor, ...]

@@ -27,13 +27,13 @@ from eval.tasks import open_task
 from rins_mm.budget import describe, estimate
 from rins_mm.checkpoint import Checkpoint
 from rins_mm.checkpoint_writer import tidy
-from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.learner import Learner
 from rins_mm.models.recursion import reachable_signatures
-from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.models.siglip import SigLIP
 from rins_mm.recipes import load_config, recipe_names
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog, has_evaluation
@@ -104,15 +104,7 @@ def main(argv: list[str]) -> None:
         make_deterministic()
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
     dataset = open_training_data(config.data)
-    model = build_model(
-        config.image,
-        config.text,
-        vocab_size=tokenizer.vocab_size,
-        pad_token=tokenizer.pad_token,
-        seed=config.seed,
-        initial_scale=config.loss.initial_scale,
-        initial_bias=config.loss.initial_bias,
-    )
+    model = initial_model(config, pad_token=tokenizer.pad_token)
     check_world_size(model, world_size)
     facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
     checkpoint = None

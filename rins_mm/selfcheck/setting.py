@@ -7,10 +7,10 @@ import torch
 from data_pipelines.batch import ImageTextBatch
 from data_pipelines.errors import UserError
 from data_pipelines.loader import open_training_data, train_batches
-from rins_mm.config import TrainConfig, build_tokenizer
+from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion import expand
-from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.models.siglip import SigLIP
 from rins_mm.models.text_tower import TextTowerConfig
 
 NUM_PAIRS = 24
@@ -57,16 +57,7 @@ def open_batch(config: TrainConfig) -> tuple[ImageTextBatch, str]:
 
 def make_model(config: TrainConfig, dtype: torch.dtype) -> SigLIP:
     """The model of the recipe's seed: the same weights, whatever the precision."""
-    model = build_model(
-        config.image,
-        config.text,
-        vocab_size=config.tokenizer.vocab_size,
-        pad_token=config.tokenizer.pad_token or 0,
-        seed=config.seed,
-        initial_scale=config.loss.initial_scale,
-        initial_bias=config.loss.initial_bias,
-    )
-    return model.to(dtype)
+    return initial_model(config, pad_token=config.tokenizer.pad_token or 0).to(dtype)
 
 
 def _toy_image(image: ImageTowerConfig) -> ImageTowerConfig:
