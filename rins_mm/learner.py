@@ -56,7 +56,9 @@ class Learner:
         self.say = say
         self.timer = StepTimer(device)
         self.group = dist.group.WORLD if ranks.world_size > 1 else None
-        self.model = model.to(device)
+        sharded = config.sharding == "fsdp" and self.group is not None
+        # What is divided goes to the device block by block: all of it may be too much for one.
+        self.model = model if sharded else model.to(device)
         slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
         set_fused_attention(self.model, fused=not slow_fused_kernel)
         self.average = (
@@ -68,7 +70,7 @@ class Learner:
             compile_blocks(self.model, backend=config.compile)
         self.skeleton: SigLIP | None = None
         """The model without weights, where each rank holds a part of them; None where it holds all."""
-        if config.sharding == "fsdp" and self.group is not None:
+        if sharded:
             self.skeleton = skeleton_of(self.model)
             self.shard()
         gradients = GradientBuffer if self.skeleton is None else ShardedGradients
@@ -192,7 +194,11 @@ class Learner:
         self.watch.mark("exchanging features")
         loss = self.config.loss
         loss_of = choose_loss(
-            loss.kind, form=loss.form, tile_size=loss.tile_size, exchange=loss.exchange
+            loss.kind,
+            form=loss.form,
+            tile_size=loss.tile_size,
+            exchange=loss.exchange,
+            compiler=self.config.compile,
         )
         value = loss_of(
             image_features,

@@ -42,11 +42,13 @@ def sigmoid_loss(
     group: dist.ProcessGroup | None,
     tile_size: int = 0,
     exchange: Exchange = "ring",
+    compiler: str = "off",
 ) -> Float[Tensor, ""]:
     """SigLIP's pairwise loss (arXiv 2303.15343, section 3): every pair is a yes-or-no question of its own.
 
     Computed over tiles of `tile_size` pictures and texts (0: by device), never the whole pair matrix, with
-    the gradients at once; all ranks must give it the same weight in what they differentiate.
+    the gradients at once; all ranks must give it the same weight in what they differentiate. With a `compiler`
+    (a backend of torch.compile) what is done to a tile between its matrix products is compiled.
     """
     value: Tensor = TiledSigmoid.apply(
         image_features,
@@ -60,6 +62,7 @@ def sigmoid_loss(
         group,
         tile_size,
         exchange,
+        compiler,
         torch.is_grad_enabled(),
     )
     return value
@@ -133,13 +136,14 @@ def choose_loss(
     form: Literal["tiled", "dense"],
     tile_size: int,
     exchange: Exchange,
+    compiler: str = "off",
 ) -> LossFunction:
-    """The loss of this kind; form, tiles and exchange are choices of the sigmoid loss alone."""
+    """The loss of this kind; form, tiles, exchange and compiler are choices of the sigmoid loss alone."""
     if kind == "softmax":
         return LOSSES["softmax"]
     if form == "dense":
         return LOSSES["dense_sigmoid"]
-    return partial(LOSSES["sigmoid"], tile_size=tile_size, exchange=exchange)
+    return partial(LOSSES["sigmoid"], tile_size=tile_size, exchange=exchange, compiler=compiler)
 
 
 def _cross_entropy(

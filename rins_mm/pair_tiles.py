@@ -5,7 +5,9 @@ alone. So a tile of the pair matrix is computed, used and forgotten, and what st
 features. Nearly all pairs do not match; the few that do are found by their keys, tile by tile.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,12 @@ class PairSums:
         self.image_gradient: Float[Tensor, "B E"] = torch.zeros_like(images, dtype=dtype)
 
 
+Terms = Callable[
+    [Tensor, Side, Side, Tensor, Tensor], tuple[Float64[Tensor, " 3"], Float[Tensor, "N M"]]
+]
+"""From a tile's cosines, its pictures and texts, scale and bias: what it adds to the totals, and its slopes."""
+
+
 def add_pairs(
     sums: PairSums,
     text_gradient: Float[Tensor, "M E"] | None,
@@ -56,37 +64,91 @@ def add_pairs(
     scale: Float[Tensor, "1"],
     bias: Float[Tensor, "1"],
     tile_size: int,
+    terms_of: Terms,
 ) -> None:
     """Add all pairs of these pictures and texts to the sums and to the texts' gradient, in its precision.
 
-    The gradients of features still lack the factor `scale`. Without a text gradient only losses are summed.
+    The gradients of features still lack the factor `scale`. Without a text gradient only totals are summed.
     """
     dtype = sums.image_gradient.dtype
-    logits, scores = images.features.new_empty(
-        2, min(tile_size, len(images)) * min(tile_size, len(texts)), dtype=dtype
+    tile = images.features.new_empty(
+        min(tile_size, len(images)) * min(tile_size, len(texts)), dtype=dtype
     )
     for top in range(0, len(images), tile_size):
         upper = images.rows(top, tile_size, dtype)
         for left in range(0, len(texts), tile_size):
             lower = texts.rows(left, tile_size, dtype)
-            shape, pairs = (len(upper), len(lower)), len(upper) * len(lower)
-            similarities = torch.mm(
-                upper.features, lower.features.T, out=scores[:pairs].view(shape)
-            ).mul_(scale)
-            signed = torch.add(
-                similarities, _hidden(lower.valid, bias), out=logits[:pairs].view(shape)
-            )
-            signed += _hidden(upper.valid, torch.zeros_like(bias))[:, None]
-            matches = matching_places(upper, lower)
-            _flip(signed, matches)
-            sums.totals[0] += F.softplus(signed, threshold=LINEAR_FROM).sum()
-            if text_gradient is None:
-                continue
-            slopes = _flip(signed.sigmoid_(), matches)
-            sums.image_gradient[top : top + tile_size].addmm_(slopes, lower.features)
-            text_gradient[left : left + tile_size].addmm_(slopes.T, upper.features)
-            sums.totals[2] += slopes.sum()
-            sums.totals[1] += similarities.mul_(slopes).sum()
+            cosines = tile[: len(upper) * len(lower)].view(len(upper), len(lower))
+            torch.mm(upper.features, lower.features.T, out=cosines)
+            terms, slopes = terms_of(cosines, upper, lower, scale, bias)
+            sums.totals += terms
+            if text_gradient is not None:
+                sums.image_gradient[top : top + tile_size].addmm_(slopes, lower.features)
+                text_gradient[left : left + tile_size].addmm_(slopes.T, upper.features)
+
+
+def terms_in_place(
+    cosines: Float[Tensor, "N M"],
+    images: Side,
+    texts: Side,
+    scale: Float[Tensor, "1"],
+    bias: Float[Tensor, "1"],
+) -> tuple[Float64[Tensor, " 3"], Float[Tensor, "N M"]]:
+    """A tile's terms, operation by operation; the cosines are used up.
+
+    All pairs are taken for negatives, but those whose logits are turned: these are looked up by their keys.
+    """
+    scaled = cosines.mul_(scale)
+    signed = scaled + _hidden(texts.valid, bias)
+    signed += _hidden(images.valid, torch.zeros_like(bias))[:, None]
+    matches = matching_places(images, texts)
+    _flip(signed, matches)
+    losses = F.softplus(signed, threshold=LINEAR_FROM).sum()
+    slopes = _flip(signed.sigmoid_(), matches)
+    slope = slopes.sum()
+    return torch.stack((losses, scaled.mul_(slopes).sum(), slope)).double(), slopes
+
+
+@cache
+def compiled_terms(backend: str) -> Terms:
+    """A tile's terms as one function that torch.compile makes with this backend: with Inductor one reading of
+    the cosines, and one writing of the slopes."""
+    compiled = torch.compile(terms_at_once, backend=backend, dynamic=True)
+
+    def terms_of(
+        cosines: Tensor, images: Side, texts: Side, scale: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return compiled(cosines, images.keys, texts.keys, images.valid, texts.valid, scale, bias)
+
+    return terms_of
+
+
+def terms_at_once(
+    cosines: Float[Tensor, "N M"],
+    image_keys: Int64[Tensor, "N K"],
+    text_keys: Int64[Tensor, "M K"],
+    image_valid: Bool[Tensor, " N"],
+    text_valid: Bool[Tensor, " M"],
+    scale: Float[Tensor, "1"],
+    bias: Float[Tensor, "1"],
+) -> tuple[Float64[Tensor, " 3"], Float[Tensor, "N M"]]:
+    """A tile's terms as one expression, to be compiled.
+
+    Compiled, to compare the keys of all pairs costs no memory, and on a GPU next to no time; to look them up,
+    as is done in place, makes the host wait for the device in every tile.
+    """
+    matches = torch.zeros_like(cosines, dtype=torch.bool)
+    for image_column, text_column in zip(image_keys.unbind(1), text_keys.unbind(1), strict=True):
+        matches = matches | (image_column[:, None] == text_column)
+    scaled = cosines * scale
+    logits = scaled + bias
+    counted = image_valid[:, None] & text_valid
+    signed = torch.where(counted, torch.where(matches, -logits, logits), -torch.inf)
+    slopes = torch.where(matches, -signed.sigmoid(), signed.sigmoid())
+    # Row by row: sums of the whole tile would not be made in the loop that writes the slopes.
+    losses = F.softplus(signed, threshold=LINEAR_FROM).sum(1)
+    terms = torch.stack((losses, (scaled * slopes).sum(1), slopes.sum(1)))
+    return terms.sum(1, dtype=torch.float64), slopes
 
 
 def matching_places(images: Side, texts: Side) -> Int64[Tensor, " P"]:

@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rins_mm.distributed import gather, scatter_sum, sum_over_ranks
-from rins_mm.pair_tiles import TILE_SIZES, PairSums, Side, add_pairs
+from rins_mm.pair_tiles import (
+    TILE_SIZES,
+    PairSums,
+    Side,
+    add_pairs,
+    compiled_terms,
+    terms_in_place,
+)
 from rins_mm.ring import Ring
 
 Exchange = Literal["ring", "gather"]
@@ -34,6 +41,7 @@ class TiledSigmoid(torch.autograd.Function):
         group: dist.ProcessGroup | None,
         tile_size: int,
         exchange: Exchange,
+        compiler: str,
         with_gradients: bool,
     ) -> Tensor:
         images, texts = sides
@@ -53,6 +61,7 @@ class TiledSigmoid(torch.autograd.Function):
                 scale=scale,
                 bias=logit_bias.to(dtype),
                 tile_size=tile_size or TILE_SIZES.get(image_features.device.type, 4096),
+                terms_of=terms_in_place if compiler == "off" else compiled_terms(compiler),
             )
         # fp64, as the totals are.
         per_row = 1.0 / num_valid.clamp(min=1).double()
@@ -73,7 +82,7 @@ class TiledSigmoid(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = gradients
         own = (saved * factor.to(saved.dtype) for saved in context.saved_tensors)
-        return (*own, None, None, None, None, None)
+        return (*own, None, None, None, None, None, None)
 
 
 def _with_all_texts(

@@ -98,7 +98,7 @@ def cells_of(world_sizes: Sequence[int], micro_batch_size: int) -> list[Cell]:
 
 
 def _is_worth_compiling(cell: Cell) -> bool:
-    """Blocks are compiled, and know nothing of the loss: one form of it is enough, and saves minutes."""
+    """Blocks are compiled, and the tiles of the loss: one form that has both is enough, and saves minutes."""
     return (cell.loss, cell.precision, cell.micro_batch_size) == ("ring", "fp32", 0)
 
 

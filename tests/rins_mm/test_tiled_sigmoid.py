@@ -1,6 +1,9 @@
 """The tiled form against the dense one: values, gradients, rounding, memory, ranks."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rins_mm.losses import choose_loss, matching_pairs, softmax_loss
-from rins_mm.pair_tiles import Side, matching_places
+from rins_mm.pair_tiles import Side, matching_places, terms_at_once, terms_in_place
 
 LEAVES = ("images", "texts", "scale", "bias")
 EXCHANGES = ("ring", "gather")
@@ -111,6 +114,42 @@ def test_matches_are_found_without_comparing_all_pairs(batch):
     assert torch.equal(found, expected)
 
 
+@given(batches)
+def test_the_terms_of_a_tile_are_the_same_in_place_and_at_once(batch):
+    images, texts = (
+        Side(features=batch[name], keys=batch[f"{name[:-1]}_keys"], valid=batch["valid"])
+        for name in ("images", "texts")
+    )
+    cosines, (scale, bias) = batch["images"] @ batch["texts"].T, (batch["scale"], batch["bias"])
+    at_once = terms_at_once(
+        cosines, images.keys, texts.keys, images.valid, texts.valid, scale, bias
+    )
+    for one, other in zip(
+        at_once, terms_in_place(cosines.clone(), images, texts, scale, bias), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("aot_eager", marks=pytest.mark.slow),
+        pytest.param("inductor", marks=pytest.mark.long),
+    ],
+)
+def test_compiled_tiles_have_the_gradients_of_those_that_are_not(repository, backend):
+    ended = subprocess.run(
+        [sys.executable, str(repository / "tests" / "helpers" / "compiled_loss.py"), backend],
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "graphs, equal gradients" in ended.stdout
+
+
 @pytest.mark.parametrize(("scale", "bias"), [(10.0, -10.0), (117.0, -17.0)])
 def test_in_fp32_it_rounds_at_most_twice_as_much_as_the_dense_form(scale, bias):
     errors = {"tiled": {}, "dense": {}}
@@ -202,8 +241,10 @@ def test_it_can_be_used_twice_and_weighted():
 
 
 def test_the_choice_of_a_loss_is_what_is_asked_for():
-    chosen = tiled(5, "gather")
-    assert (chosen.keywords["tile_size"], chosen.keywords["exchange"]) == (5, "gather")
+    chosen = choose_loss(
+        "sigmoid", form="tiled", tile_size=5, exchange="gather", compiler="aot_eager"
+    )
+    assert chosen.keywords == {"tile_size": 5, "exchange": "gather", "compiler": "aot_eager"}
     assert choose_loss("softmax", form="tiled", tile_size=0, exchange="ring") is softmax_loss
 
 
