@@ -1,26 +1,35 @@
 """What only a GPU can show, in one command:  python benchmarks/gpu.py
 
-The training step on made-up batches (ViT-B/16 at 224 pixels beside a text tower of size B): samples per
-second, MFU and memory for plain and recursive text towers, short captions and full ones, over batch
-sizes; open_clip's model, loss and autocast on the same work where it can be imported; and the loss alone
-beside the three products of matrices that it cannot do without. Cases that do not fit are said to be out
-of memory; those that the time does not suffice for are named. Writes benchmarks/results/DEVICE.json.
+Whole training steps on made-up batches (ViT-B/16 at 224 pixels beside a text tower of size B): plain and
+recursive text towers, packed and padded captions, eager and compiled, over batch sizes, beside open_clip's
+model, loss and autocast on the same work; the loss alone in all its forms beside the three products of
+matrices that it cannot do without; and what the loader gives on this machine. The cases that say most come
+first. When the time is over the others are listed as not measured; the same command again measures them,
+and adds them to the figures. A case that fails, or does not fit, is named with its cause.
 """
 
 import json
 import os
 import re
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
-from gpu_cases import Sizes, loss_case, our_case, peer_case
+from gpu_cases import Case, LoaderCase, LossCase, run_case
+from gpu_steps import Setting, StepCase
+from gpu_tables import NO_TIME, gpu_tables, is_alike, is_settled
+from measuring import RESULTS, cause_of, forget_peak, machine, write_figures
 
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.progress import with_progress
 from rins_mm.distributed import local_device
 from rins_mm.peak import describe_peak
 
@@ -30,139 +39,157 @@ DEPTHS = (("AB", 0.0), ("A^3B", 0.0), ("A^3B", 0.5))
 
 @dataclass(frozen=True, kw_only=True)
 class GpuBenchmark:
-    """Training steps and losses on one device."""
+    """Training steps, losses and the loader on one device."""
 
-    batch_sizes: tuple[int, ...] = (256, 1024, 2048)
-    """Pairs per step."""
-    loss_batch_sizes: tuple[int, ...] = (4096, 16_384, 32_768)
+    batch_sizes: tuple[int, ...] = (512, 256, 1024)
+    """Pairs per step; all is measured at the first."""
+    split_batch_sizes: tuple[int, ...] = (4096,)
+    """Pairs per step in micro-batches of the first batch size."""
+    loss_batch_sizes: tuple[int, ...] = (32_768, 4096, 16_384, 65_536)
     """Pairs for the loss alone."""
     image_size: int = 224
     """Side of the pictures."""
     patch_size: int = 16
     """Side of a patch."""
     width: int = 768
-    """Width of both towers; heads are 64 wide."""
+    """Width of both towers, a multiple of 64; heads are 64 wide."""
     depth: int = 12
     """Blocks of each tower."""
     context_length: int = 64
     """Tokens of the text tower's context."""
     vocab_size: int = 32_000
     """Rows of the token table."""
+    compiler: Literal["off", "inductor", "aot_eager"] = "inductor"
+    """Backend of torch.compile for what is measured compiled; off: nothing is."""
+    loader_workers: int = 0
+    """Processes that make batches; 0: one for each core."""
+    loader_samples: int = 1024
+    """Pictures that are written for the loader to read."""
     steps: int = 8
     """Steps that count, of each case, after three that do not."""
-    minutes: float = 7.0
-    """No case is begun after so long."""
-    out: Path = Path("benchmarks/results")
-    """Folder of the figures."""
+    seconds: float = 450.0
+    """No case is begun that would probably end later than this."""
+    out: Path | None = None
+    """Where the figures go; None: docs/results/gpu/DEVICE.json."""
+    overwrite: bool = False
+    """Begin anew, instead of adding to the figures that are there."""
 
 
 def main(argv: list[str]) -> None:
-    """Measure what the time suffices for, print two tables, write the figures."""
-    command = tyro.cli(GpuBenchmark, args=argv)
-    if command.width % 64 or command.steps < 1:
+    """Measure what the time suffices for, print the tables, write the figures."""
+    command = tyro.cli(GpuBenchmark, args=argv, description=__doc__)
+    if command.width % 64 or command.steps < 1 or not command.batch_sizes:
         raise UserError(
-            f"width is {command.width} and steps {command.steps}; the width must be a multiple of 64, "
-            "and a step must count"
+            f"width is {command.width}, steps {command.steps}, batch_sizes {command.batch_sizes}; the "
+            "width must be a multiple of 64, a step must count, and a batch size be named"
         )
+    begin = time.monotonic()
     device = local_device()
-    peak = describe_peak(device, "bf16")
-    names = ("image_size", "patch_size", "width", "depth", "context_length", "vocab_size")
-    sizes = Sizes(**{name: getattr(command, name) for name in names})
-    cases: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
-    for batch_size in command.batch_sizes:
-        for captions in ("natural", "full"):
-            work = {"captions": captions, "batch_size": batch_size}
-            for signature, chance in DEPTHS:
-                named = {"trainer": "rins_mm", "signature": signature, "skip_probability": chance}
-                make = our_case(sizes, device, signature, chance, **work, steps=command.steps)
-                cases.append(({**named, **work}, make))
-            make = peer_case(sizes, device, **work, steps=command.steps)
-            cases.append(({"trainer": "open_clip", "signature": "AB", **work}, make))
-    for batch_size in command.loss_batch_sizes:
-        cases.append(
-            (
-                {"loss_batch_size": batch_size},
-                loss_case(device, batch_size, command.width, command.steps),
+    facts = machine(device)
+    slug = re.sub("[^a-z0-9]+", "-", facts["device"].lower())
+    out = command.out or RESULTS / "gpu" / f"{slug}.json"
+    names = Setting.__dataclass_fields__
+    setting = Setting(**{name: getattr(command, name) for name in names})
+    settled = [] if command.overwrite else rows_so_far(out, facts, setting)
+    figures = {**facts, "peak": describe_peak(device, "bf16"), "setting": asdict(setting)}
+    rows: list[dict[str, Any]] = []
+    cases = plan(command)
+    for case in with_progress(cases, total=len(cases), label="cases"):
+        named = name_of(case)
+        row = next((row for row in settled if named.items() <= row.items()), None)
+        if row is None:
+            left = command.seconds - (time.monotonic() - begin)
+            row = {**named, **measure(case, setting, device, rows, left)}
+        rows.append(row)
+        # After each case: an interrupted run keeps what it has measured.
+        kept = [row for row in settled if row not in rows]
+        write_figures(out, {**figures, "cases": rows + kept})
+    print(gpu_tables({**figures, "cases": rows}))
+    print(f"\nThe figures are in {out}")
+
+
+def plan(command: GpuBenchmark) -> list[Case]:
+    """All cases, those first that say most; what open_clip does comes with what it is compared to."""
+    main_size, *more_sizes = command.batch_sizes
+    ours = partial(
+        StepCase,
+        trainer="rins_mm",
+        layout="packed",
+        compiler=command.compiler,
+        batch_size=main_size,
+    )
+    theirs = partial(
+        StepCase, trainer="open_clip", layout="padded", compiler="off", batch_size=main_size
+    )
+    deep, drawn = (
+        {"signature": signature, "skip_probability": chance} for signature, chance in DEPTHS[1:]
+    )
+    losses = [
+        LossCase(loss_batch_size=size, compiler=command.compiler)
+        for size in command.loss_batch_sizes
+    ]
+    workers = command.loader_workers or os.cpu_count() or 1
+    cases: list[Case] = [
+        ours(), theirs(), ours(**deep), ours(compiler="off"), *losses[:1], ours(layout="padded"),
+        ours(**drawn), theirs(compiler=command.compiler), LoaderCase(num_workers=workers),
+    ]  # fmt: skip
+    for (signature, chance), layout, compiler in product(
+        DEPTHS, ("packed", "padded"), (command.compiler, "off")
+    ):
+        depth = {"signature": signature, "skip_probability": chance}
+        cases.append(ours(**depth, layout=layout, compiler=compiler))
+    for size in more_sizes:
+        cases += [ours(batch_size=size), theirs(batch_size=size)]
+    cases += losses[1:]
+    cases += [ours(batch_size=n, micro_batch_size=main_size) for n in command.split_batch_sizes]
+    cases += [ours(captions="full"), theirs(captions="full"), ours(captions="full", **deep)]
+    # What is listed twice is measured once, where it comes first.
+    return list(dict.fromkeys(cases))
+
+
+def name_of(case: Case) -> dict[str, Any]:
+    """What tells a case from all others."""
+    kinds = {StepCase: "step", LossCase: "loss", LoaderCase: "loader"}
+    return {"kind": kinds[type(case)], **asdict(case)}
+
+
+def rows_so_far(out: Path, facts: dict[str, Any], setting: Setting) -> list[dict[str, Any]]:
+    """What an earlier run has settled. Raises UserError where its figures cannot stand beside new ones."""
+    if not out.exists():
+        return []
+    earlier = json.loads(out.read_text())
+    new = {**facts, "setting": asdict(setting)}
+    for name in ("device", "versions", "setting"):
+        if earlier[name] != new[name]:
+            raise UserError(
+                f"{out} has figures of another {name} ({earlier[name]}, now {new[name]}); "
+                "give --overwrite or another --out"
             )
-        )
-    results = measure(cases, command.minutes)
-    for row in results:
-        if "flops_per_step" in row:
-            row["mfu"] = row["flops_per_step"] / row["seconds"] / peak["flops_per_second"]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    figures = {
-        "device": name,
-        "peak": peak,
-        "torch": torch.__version__,
-        "sizes": asdict(sizes),
-        "steps": command.steps,
-        "load_average": os.getloadavg()[0],
-        "cases": results,
-    }
-    command.out.mkdir(parents=True, exist_ok=True)
-    path = command.out / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n")
-    print(table(results))
+    return [row for row in earlier["cases"] if is_settled(row)]
 
 
 def measure(
-    cases: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]], minutes: float
-) -> list[dict[str, Any]]:
-    """Each case with what came of it."""
+    case: Case,
+    setting: Setting,
+    device: torch.device,
+    before: Sequence[dict[str, Any]],
+    seconds_left: float,
+) -> dict[str, Any]:
+    """What a case shows, or why it was left out."""
+    # A case takes about as long as the last one like it.
+    alike = [row for row in before if is_alike(row, name_of(case)) and "case_seconds" in row]
+    if seconds_left <= (alike[-1]["case_seconds"] if alike else 0.0):
+        return {"left_out": NO_TIME}
+    forget_peak(device)
     begin = time.monotonic()
-    results = []
-    for named, run in cases:
-        if time.monotonic() - begin > 60 * minutes:
-            results.append({**named, "left_out": "no time was left"})
-            continue
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        try:
-            outcome = run()
-        except torch.OutOfMemoryError:
-            outcome = {"left_out": "out of memory"}
-        if torch.cuda.is_available() and "left_out" not in outcome:
-            outcome["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        results.append({**named, **outcome})
-    return results
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Steps with their ratio to open_clip's, then losses with theirs to three products."""
-    work = ("captions", "batch_size")
-    peer = {
-        tuple(row[name] for name in work): row["seconds"]
-        for row in results
-        if row.get("trainer") == "open_clip" and "seconds" in row
-    }
-    lines = [
-        "| times open_clip | trainer | text | p_s | captions | batch | samples/s | MFU | GiB |"
-    ]
-    lines.append("|---" * 9 + "|")
-    for row in (row for row in results if "trainer" in row):
-        words = [row["trainer"], row["signature"], str(row.get("skip_probability", ""))]
-        words += [str(row[name]) for name in work]
-        if "left_out" in row:
-            lines.append(f"| {row['left_out']} | {' | '.join(words)} | | | |")
-            continue
-        theirs = peer.get(tuple(row[name] for name in work))
-        ratio = f"{theirs / row['seconds']:.2f}" if theirs else "not measured"
-        mfu = f"{row['mfu']:.0%}" if "mfu" in row else ""
-        memory = f"{row['peak_gib']:.1f}" if "peak_gib" in row else ""
-        rate = row["batch_size"] / row["seconds"]
-        lines.append(f"| {ratio} | {' | '.join(words)} | {rate:,.0f} | {mfu} | {memory} |")
-    lines += ["", "| times three products | loss at batch | ms | GiB |", "|---|---|---|---|"]
-    for row in (row for row in results if "loss_batch_size" in row):
-        if "left_out" in row:
-            lines.append(f"| {row['left_out']} | {row['loss_batch_size']} | | |")
-            continue
-        memory = f"{row['peak_gib']:.2f}" if "peak_gib" in row else ""
-        ratio = row["seconds"] / row["seconds_of_products"]
-        lines.append(
-            f"| {ratio:.2f} | {row['loss_batch_size']} | {1e3 * row['seconds']:.2f} | {memory} |"
-        )
-    return "\n".join(lines)
+    try:
+        shown = run_case(case, setting, device)
+    except Exception as error:
+        # One case that cannot be measured here must not cost the others.
+        shown = {"left_out": cause_of(error)}
+        if not is_settled(shown):
+            traceback.print_exc(file=sys.stderr)
+    return {**shown, "case_seconds": time.monotonic() - begin}
 
 
 if __name__ == "__main__":

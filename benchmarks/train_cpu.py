@@ -9,9 +9,7 @@ to run at all; without its packages (benchmarks/open_clip_packages.sh fetches th
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import torch
 import tyro
+from measuring import RESULTS, machine, write_figures
 from train_shards import Captions, write_shards
 from train_sides import Outcome, Side, Towers, Work, peer_is_missing, run_side
 
@@ -59,7 +58,7 @@ class TrainBenchmark:
     """Width of both towers, a multiple of 64."""
     context_length: int = 64
     """Tokens of the text tower's context."""
-    out: Path = Path("docs/results/train_cpu.json")
+    out: Path = RESULTS / "train_cpu.json"
     """Where the figures go; those of other batch sizes, captions and processes stay there."""
 
 
@@ -152,9 +151,7 @@ def describe_case(
         "medians": measured,
         "steps": command.steps,
         "warm_up": command.warm_up,
-        "torch": torch.__version__,
-        "open_clip": importlib.metadata.version("open_clip_torch"),
-        "load_average": os.getloadavg()[0],
+        **machine(torch.device("cpu")),
     }
 
 
@@ -167,11 +164,7 @@ def keep(figures: list[dict[str, Any]], path: Path) -> None:
 
     new = {name(case) for case in figures}
     old = json.loads(path.read_text())["cases"] if path.exists() else []
-    cases = [case for case in old if name(case) not in new] + figures
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(json.dumps({"cases": cases}, indent=2) + "\n")
-    unfinished.replace(path)
+    write_figures(path, {"cases": [case for case in old if name(case) not in new] + figures})
 
 
 def table(figures: list[dict[str, Any]]) -> str:

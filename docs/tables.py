@@ -8,6 +8,7 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,6 +242,21 @@ def train_cpu() -> str:
     return "\n".join(rows)
 
 
+def gpu_speed() -> str:
+    """What benchmarks/gpu.py has shown on each GPU, as it prints it."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from gpu_tables import gpu_tables
+    finally:
+        sys.path.pop(0)
+    parts = []
+    for path in sorted((RESULTS / "gpu").glob("*.json")):
+        figures = json.loads(path.read_text())
+        parts.append(f"**{figures['device']}**, torch {figures['versions']['torch']}:")
+        parts.append(gpu_tables(figures))
+    return "\n\n".join(parts) or "No GPU has been measured yet."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "map": house_map,
     "emoji results": demo_results,
@@ -250,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "data scale": data_scale,
     "loss cost": loss_cost,
     "train cpu": train_cpu,
+    "gpu speed": gpu_speed,
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_it_runs_at_toy_size_and_writes_every_figure(tmp_path, repository):
     out = tmp_path / "loss.json"
-    words = ["--batches", "64", "128", "--widths", "8", "--rounds", "1", "--tile-size", "48"]
+    words = ["--batch-sizes", "64", "128", "--widths", "8", "--rounds", "1", "--tile-size", "48"]
     ended = subprocess.run(
         [sys.executable, str(repository / "benchmarks" / "loss.py"), *words, "--out", str(out)],
         env=os.environ | {"PYTHONPATH": str(repository)},
