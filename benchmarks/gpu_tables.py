@@ -33,18 +33,14 @@ def gpu_tables(figures: dict[str, Any]) -> str:
         [row for row in rows if row["kind"] == kind] for kind in ("step", "loss", "loader")
     )
     peak = figures["peak"]["flops_per_second"]
-    parts = [
+    tables = [
         bars_table(steps, losses, peak),
-        steps_table(steps, peak),
-        loss_table(losses),
-        loader_table(loaders, steps),
-        *(
-            f"Not measured: {words_of(row)} ({row['left_out']})."
-            for row in rows
-            if "left_out" in row
-        ),
-    ]
-    return "\n\n".join(part for part in parts if part)
+        steps_table([row for row in steps if "seconds" in row], peak),
+        loss_table([row for row in losses if "left_out" not in row]),
+        loader_table([row for row in loaders if "left_out" not in row], steps),
+        "\n".join(f"- Not measured: {words_of(row)}: {row['left_out']}." for row in rows if "left_out" in row),
+    ]  # fmt: skip
+    return "\n\n".join(table for table in tables if table)
 
 
 def bars_table(steps: Sequence[Row], losses: Sequence[Row], peak: float) -> str:
@@ -85,7 +81,7 @@ def steps_table(steps: Sequence[Row], peak: float) -> str:
         "| compiled | batch | samples/s | ms | GiB |",
         "|" + " ---: |" * 3 + " --- |" * 7 + " ---: |" * 3,
     ]
-    for row in (row for row in steps if "seconds" in row):
+    for row in steps:
         theirs = seconds_of(counterpart(steps, row, **OPEN_CLIP, compiler="off"))
         batch = f"{row['batch_size']:,}"
         if row["micro_batch_size"]:
@@ -99,7 +95,7 @@ def steps_table(steps: Sequence[Row], peak: float) -> str:
             f"| {number(ratio(theirs, row['seconds']), '.2f')} | {number(times_operations(steps, row), '.3f')} "
             f"| {mfu(row, peak):.1%} | {' | '.join(words)} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def loss_table(losses: Sequence[Row]) -> str:
@@ -108,7 +104,7 @@ def loss_table(losses: Sequence[Row]) -> str:
         "| times three products | memory, of open_clip's | loss at batch | form | ms | GiB |",
         "|" + " ---: |" * 3 + " --- | ---: | ---: |",
     ]
-    for row in (row for row in losses if "left_out" not in row):
+    for row in losses:
         times, memory = forms_of(row)
         for form, seconds in times.items():
             lines.append(
@@ -118,7 +114,7 @@ def loss_table(losses: Sequence[Row]) -> str:
             )
         for form, cause in row["forms_left_out"].items():
             lines.append(f"| {cause} | | {row['loss_batch_size']:,} | {form} | | |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def loader_table(loaders: Sequence[Row], steps: Sequence[Row]) -> str:
@@ -128,13 +124,13 @@ def loader_table(loaders: Sequence[Row], steps: Sequence[Row]) -> str:
         "| times the quickest step's | pictures/s of the loader | per worker | workers | cores |",
         "|" + " ---: |" * 5,
     ]
-    for row in (row for row in loaders if "left_out" not in row):
+    for row in loaders:
         rate, workers = row["pictures_per_second"], row["num_workers"]
         lines.append(
             f"| {number(ratio(rate, max(rates, default=None)), '.2f')} | {rate:,.0f} "
             f"| {rate / workers:,.0f} | {workers} | {row['cpus']} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def counterpart(steps: Sequence[Row], row: Row | None, **changes: Any) -> Row | None:

@@ -94,11 +94,11 @@ def test_figures_are_added_to_and_only_what_failed_is_tried_again(
     words = [*TOY.split(), "--out", str(out)]
     gpu.main([*words, "--seconds", "0"])
     assert not without_measuring
-    assert "Not measured: loader (num_workers 1) (no time was left)." in capsys.readouterr().out
+    assert "Not measured: loader (num_workers 1): no time was left." in capsys.readouterr().out
     gpu.main(words)
     number = len(without_measuring)
     printed = capsys.readouterr().out
-    assert "RuntimeError: no such thing at all)" in printed and "out of memory" in printed
+    assert "RuntimeError: no such thing at all." in printed and "out of memory" in printed
     without_measuring.clear()
     gpu.main(words)
     # The loss and the loader: what did not fit will not fit now.
