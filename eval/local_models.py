@@ -1,0 +1,108 @@
+"""What the adapters to other libraries share: no network, mistakes in one line, a hash of all that counts."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor, uint8
+
+from data_pipelines.errors import UserError
+
+LONGEST_CAUSE = 300
+"""Characters of a library's own words that fit into one line of ours."""
+
+
+@contextmanager
+def loading(what: str, *, extra: str) -> Iterator[None]:
+    """Around the loading of a model: nothing is fetched, and all that fails is told in one line."""
+    try:
+        with _without_hub(), _quiet_transformers():
+            yield
+    except (UserError, MemoryError):
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs a package that is not installed ({_in_one_line(error)}); "
+            f"install it with: pip install 'rins_mm[{extra}]'"
+        ) from error
+    # Three libraries meet a broken or a foreign folder with nearly any exception there is.
+    except Exception as error:
+        raise UserError(
+            f"cannot load {what}: {_in_one_line(error)}; give a complete copy of it "
+            "(nothing is fetched from the network)"
+        ) from error
+
+
+@contextmanager
+def _without_hub() -> Iterator[None]:
+    """What is asked of the Hugging Face hub is answered from its cache on this disk, or not at all."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its progress bars, and its warnings of what is checked here."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        # Some models do without it; the others will say that they need it.
+        yield
+        return
+    level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shows_bars:
+            logging.enable_progress_bar()
+
+
+def _in_one_line(error: Exception) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= LONGEST_CAUSE else f"{words[:LONGEST_CAUSE]} …"
+
+
+def existing_folder(folder: Path, holds: str) -> Path:
+    """The folder, if it is there."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give one that holds {holds}")
+    return folder
+
+
+def saved_files(save: Callable[[str], object]) -> dict[str, bytes]:
+    """What a library writes when it saves a tokenizer or a processor: all that decides what it does."""
+    with TemporaryDirectory() as folder:
+        save(folder)
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(Path(folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+def fingerprint_of(
+    *, tensors: Mapping[str, Tensor], files: Mapping[str, bytes], settings: Any
+) -> str:
+    """A hash of weights, of files and of plain settings: equal hashes give equal vectors."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)}".encode())
+        digest.update(content)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        # Flat, because a tensor without axes cannot be seen as bytes.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
