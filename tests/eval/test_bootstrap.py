@@ -33,10 +33,18 @@ def test_so_is_that_of_a_median(num_items):
     check(interval_of_median(values), plain_interval(lambda i: np.median(values[i]), num_items))
 
 
+@pytest.mark.parametrize(("num_items", "expected"), [(6, (0.5, 4.5)), (7, (1.0, 5.0))])
+def test_the_median_of_few_items_has_the_ends_that_all_draws_give(num_items, expected):
+    draws = np.indices((num_items,) * num_items).reshape(num_items, -1)
+    assert tuple(np.percentile(np.median(draws, axis=0), [2.5, 97.5])) == expected
+    assert interval_of_median(np.arange(num_items, dtype=float)) == expected
+
+
 def test_so_is_that_of_recall_by_class_where_a_small_class_may_not_be_drawn():
     generator = np.random.default_rng(0)
     labels = np.concatenate([np.full(NUM_ITEMS - 2, 3), np.full(2, 7)])
     right = generator.random(NUM_ITEMS) < 0.7
+    right[-2:] = True
 
     def statistic(items):
         return np.mean([right[items][labels[items] == n].mean() for n in set(labels[items])])

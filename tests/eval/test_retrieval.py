@@ -87,10 +87,10 @@ def test_pictures_that_do_not_count_and_their_texts_are_neither_asked_nor_offere
     assert found.metrics["text_retrieval_recall@1"] == 1.0
     assert found.metrics["image_retrieval_recall@1"] == 1.0
     assert found.chance["text_retrieval_recall@1"] == 0.5
-    missed = measured([[0.1, 0.9, 0.5], [0.9, 0.9, 0.9], [0.1, 0.9, 0.5]], pairs, usable)
+    missed = measured([[0.5, 0.9, 0.1], [0.9, 0.9, 0.9], [0.5, 0.9, 0.1]], pairs, usable)
     # Numbers and words of the whole task.
     assert [(m["picture"], m["right"], m["given"]) for m in missed.mistakes] == [
-        (0, "text 0", "text 2")
+        (2, "text 2", "text 0")
     ]
 
 
