@@ -69,7 +69,8 @@ class _AnyModel:
     """A model with the one variant that it has, and a look at what it returns."""
 
     def __init__(self, model: Any, name: str, fingerprint: str) -> None:
-        self._model = model
+        self.model = model
+        self.device = getattr(model, "device", "")
         self.name = name
         self.fingerprint = fingerprint
 
@@ -94,7 +95,7 @@ class _AnyModel:
                 f"it has {DEFAULT_VARIANT!r} alone"
             )
         with torch.no_grad():
-            returned = getattr(self._model, method)(list(items))
+            returned = getattr(self.model, method)(list(items))
         rows = returned.detach() if isinstance(returned, Tensor) else torch.tensor(returned)
         shape = list(rows.shape)
         if len(shape) != 2 or shape[0] != len(items) or not shape[1]:

@@ -136,9 +136,10 @@ def prompt_fingerprint(sentences: Sequence[Any]) -> str:
 
 def surroundings_of(encoder: object) -> list[Any]:
     """What decides the last bits of vectors beside the encoder's weights: code, versions, machine."""
-    package = type(encoder).__module__.partition(".")[0]
+    models = (encoder, getattr(encoder, "model", None))
+    packages = [type(model).__module__.partition(".")[0] for model in models]
     return [
-        _sources(("data_pipelines", "eval", package)),
+        _sources(("data_pipelines", "eval", *packages)),
         _versions(),
         # An encoder that does not say runs where torch would.
         str(getattr(encoder, "device", "")),

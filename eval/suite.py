@@ -30,7 +30,7 @@ from eval.task_features import (
     usable_pictures,
 )
 from eval.task_kinds import CompositionalTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
-from eval.tasks import names_of, open_task
+from eval.tasks import NO_FOLDERS, names_of, open_task
 
 MEASURES: dict[type[Task], Callable[..., Measured]] = {
     ZeroShotTask: zero_shot.measure,
@@ -56,19 +56,21 @@ def run_suite(
     image_variants: Sequence[str] = (DEFAULT_VARIANT,),
     *,
     data: Path | None = None,
+    data_folders: Mapping[str, Path] = NO_FOLDERS,
     ranks: Ranks | None = None,
     batch_size: int = 1,
     work: FeatureStore = NOTHING_KEPT,
     cache: FeatureStore = NOTHING_KEPT,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """`measure_tasks` of the tasks with these names. `data` is the folder for tasks that need one.
+    """`measure_tasks` of the tasks with these names. `data` is the folder for tasks that need one, and
+    `data_folders` names another for single tasks.
 
     Raises UserError, before anything is computed, for unknown tasks and missing data.
     """
     return measure_tasks(
         encoder,
-        open_tasks(task_names, data),
+        open_tasks(task_names, data, data_folders),
         text_variants,
         image_variants,
         ranks=ranks,
@@ -79,13 +81,15 @@ def run_suite(
     )
 
 
-def open_tasks(names: Sequence[str], data: Path | None) -> list[Task]:
+def open_tasks(
+    names: Sequence[str], data: Path | None, data_folders: Mapping[str, Path] = NO_FOLDERS
+) -> list[Task]:
     """The tasks of these names, each once, and one for each language where a set has several.
 
     Raises UserError for unknown names and missing data.
     """
-    meant = [single for name in names for single in names_of(name, data)]
-    return [open_task(name, data) for name in dict.fromkeys(meant)]
+    meant = [single for name in names for single in names_of(name, data_folders.get(name, data))]
+    return [open_task(name, data, data_folders) for name in dict.fromkeys(meant)]
 
 
 def measure_tasks(
@@ -159,14 +163,18 @@ def _measure(
         "num_pictures": int(usable.sum()),
         **_counts(task, usable),
         "rule": task.rule,
-        "notes": list(task.notes),
         "data_fingerprint": task.pictures.fingerprint,
         "prompt_fingerprint": prompts,
         "encoder_fingerprint": encoding.encoder.fingerprint,
         "seconds": round(time.perf_counter() - started, 3),
     }
     return [
-        {**_names(encoding.encoder, task, *variants), **asdict(numbers), **facts}
+        {
+            **_names(encoding.encoder, task, *variants),
+            **asdict(numbers),
+            **facts,
+            "notes": [*task.notes, *numbers.notes],
+        }
         for variants, numbers in measured
     ]
 
@@ -200,6 +208,9 @@ def _counts(task: Task, usable: Bool[Tensor, " N"]) -> dict[str, Any]:
     """How much is asked, and by cause how much is left out."""
     skipped = by_cause(task.missing)
     if isinstance(task, ZeroShotTask | ProbeTask):
+        if isinstance(task, ProbeTask):
+            unread = by_cause(task.train_missing)
+            skipped |= {f"to learn from: {cause}": number for cause, number in unread.items()}
         return {"num_classes": len(task.class_names), "skipped": skipped}
     if isinstance(task, RetrievalTask):
         num_texts = int(retrieval.texts_asked(task, usable).sum())

@@ -42,7 +42,8 @@ class EvaluateCommand:
     """
 
     model: Annotated[str, tyro.conf.Positional]
-    """A run (its newest checkpoint), one checkpoint's folder, or an export."""
+    """A run (its newest checkpoint), one checkpoint's folder, or an export; or another's model, such as
+    open_clip:ViT-B-16-SigLIP:WEIGHTS, hf:FOLDER, sentence_transformers:FOLDER or onnx:FOLDER."""
     tasks: tuple[str, ...] = ()
     """Task names, such as zero_shot:emoji-style, retrieval:emoji-test, or retrieval:SHARDS for your
     own; none: those that the run recorded."""
@@ -56,6 +57,8 @@ class EvaluateCommand:
     depend on it."""
     data: Path | None = None
     """Folder of the pictures, for tasks that need one (zero_shot:imagenet)."""
+    data_folders: tuple[str, ...] = ()
+    """Other folders for single tasks, such as zero_shot:objectnet=/data/objectnet-1.0."""
     out: Path | None = None
     """File to write; None: eval.json in the run's folder, eval-STEP.json there for the folder of one
     checkpoint, and eval.json where you are for an export, whose files are sealed. What is computed is
@@ -124,7 +127,8 @@ def measure(
                 f"{command.model} records no tasks; name some with --tasks, "
                 f"such as {' '.join(TASKS)}"
             )
-        tasks = open_tasks(names, command.data or (Path(recorded.data) if recorded.data else None))
+        data = command.data or (Path(recorded.data) if recorded.data else None)
+        tasks = open_tasks(names, data, folders_by_task(command.data_folders))
         cache = FeatureStore(cache_folder() / "class_vectors")
         results = measure_tasks(
             model.encoder,
@@ -144,6 +148,19 @@ def check(command: EvaluateCommand) -> None:
     for name, number in (("num_threads", command.num_threads), ("batch_size", command.batch_size)):
         if number < 1:
             raise UserError(f"{name} is {number}; it must be at least 1")
+
+
+def folders_by_task(words: Sequence[str]) -> dict[str, Path]:
+    """The folder of each task from words like NAME=FOLDER."""
+    folders = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if not name or not folder:
+            raise UserError(
+                f"data_folders has {word!r}; write NAME=FOLDER, such as zero_shot:imagenet=/data/imagenet"
+            )
+        folders[name] = Path(folder)
+    return folders
 
 
 def output_file(command: EvaluateCommand) -> Path:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.errors import UserError
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
+from eval.model_names import is_named, load_named
 from rins_mm.encoder import SigLIPEncoder, load_encoder
 from rins_mm.models.recursion import expand, reachable_signatures
 
@@ -24,11 +26,18 @@ class EvaluatedModel:
 def open_model(
     model: str, *, text_signatures: Sequence[str], image_signatures: Sequence[str], device: str
 ) -> EvaluatedModel:
-    """The model of a run, a checkpoint or an export, at these depths.
+    """The model of a run, a checkpoint or an export at these depths, or another's by its name.
 
     Without signatures: all depths that the text tower was trained at, and the trained one of the image
-    tower. Raises UserError for depths that a tower does not have.
+    tower. Raises UserError for depths that a model does not have; others' models have one.
     """
+    if is_named(model) and not Path(model).exists():
+        if named := [*text_signatures, *image_signatures]:
+            raise UserError(
+                f"{model} has one depth and cannot run {named[0]!r}; leave out --text-signatures and "
+                "--image-signatures, which are for models of this project"
+            )
+        return EvaluatedModel(encoder=load_named(model, device))
     encoder = load_encoder(Path(model), device=device)
     return EvaluatedModel(
         encoder=encoder.as_dual_encoder(),

@@ -22,8 +22,7 @@ from data_pipelines.loader import open_training_data, train_batches
 from data_pipelines.manifest import Dataset
 from data_pipelines.tokenizers import Tokenizer
 from eval.ranks import Ranks, require_same
-from eval.suite import run_suite
-from eval.tasks import open_task
+from eval.suite import open_tasks, run_suite
 from rins_mm.budget import describe, estimate
 from rins_mm.checkpoint import Checkpoint
 from rins_mm.checkpoint_writer import tidy
@@ -96,9 +95,8 @@ def main(argv: list[str]) -> None:
         budget = estimate(config, caption_tokens=caption_tokens)
         print(describe(budget, config, device=command.device, utilisation=command.utilisation))
         return
-    for task in config.evaluation.tasks:
-        # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
-        open_task(task, evaluation_data(config))
+    # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
+    open_tasks(config.evaluation.tasks, evaluation_data(config))
     set_threads(config.num_threads)
     if config.deterministic:
         make_deterministic()

@@ -1,6 +1,7 @@
 """The whole way from names to results, alone and in several processes."""
 
 import json
+from dataclasses import replace
 from zlib import crc32
 
 import pytest
@@ -11,8 +12,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
 from eval.class_texts import class_features, sentences_of
 from eval.ranks import Ranks
-from eval.suite import run_suite
-from eval.task_kinds import ZeroShotTask
+from eval.suite import measure_tasks, open_tasks, run_suite
+from eval.task_kinds import Choice, CompositionalTask, Pairing, ProbeTask, ZeroShotTask
 from eval.tasks import TASKS, open_task
 
 SKIPPED = {"not a picture": 4, "truncated picture": 1, "empty caption": 1}
@@ -101,18 +102,98 @@ def test_pictures_are_embedded_once_for_all_variants_and_tasks_that_share_them(t
     assert results[2]["skipped"] == {"not a picture": 4, "truncated picture": 1}
 
 
-@pytest.mark.usefixtures("_toy_classes")
+def test_every_pair_of_variants_is_measured_in_one_pass(toy_encoder, shard):
+    name = f"retrieval:{shard}"
+    images, texts = ["flat", "round"], ["shallow", "deep"]
+    results = run_suite(toy_encoder, [name], texts, images, progress=False)
+    assert toy_encoder.asked_image_variants == [("flat", "round")] * 3
+    assert toy_encoder.asked_variants == [("shallow", "deep")]
+    pairs = [(image, text) for image in images for text in texts]
+    assert [(r["image_variant"], r["variant"]) for r in results] == pairs
+    for result, (image, text) in zip(results, pairs, strict=True):
+        (alone,) = run_suite(toy_encoder, [name], [text], [image], progress=False)
+        assert without_seconds([result]) == without_seconds([alone])
+    assert len({json.dumps(result["metrics"]) for result in results}) == 4
+
+
+def all_kinds(shard):
+    """A task of each kind over the pictures of the shard; the probe learns from its end."""
+    (retrieval,) = open_tasks([f"retrieval:{shard}"], None)
+    pictures = retrieval.pictures
+    common = {"dataset": "toy", "pictures": pictures, "rule": "as drawn"}
+    fives = torch.arange(pictures.num_pictures) % 5
+    names = ["ant", "bee", "cat", "dog", "elk"]
+    # Picture 7 cannot be read.
+    questions = [
+        Choice(picture=n, right=(n,), wrong=(n + 1,), kind="next") for n in range(5, 10)
+    ] + [Pairing(pictures=(n, n + 1), texts=(n, n + 1), kind="pair") for n in (0, 6)]
+    asked = replace(pictures, fingerprint="asked", num_pictures=30)
+    learned = replace(
+        pictures, fingerprint="learned", num_pictures=40, read=lambda n: pictures.read(149 - n)
+    )
+    return [
+        retrieval,
+        ZeroShotTask(
+            name="classes", class_names=names, templates=("{}", "a {}"), labels=fives, **common
+        ),
+        CompositionalTask(name="choices", texts=retrieval.texts, questions=questions, **common),
+        ProbeTask(
+            name="probe",
+            class_names=names,
+            labels=fives[:30],
+            train_pictures=learned,
+            train_labels=fives[:40],
+            train_missing={0: "not known"},
+            **common | {"pictures": asked},
+        ),
+    ]
+
+
+def test_each_kind_of_task_has_its_results_with_what_was_left_out(toy_encoder, shard):
+    tasks = all_kinds(shard)
+    results = measure_tasks(
+        toy_encoder, tasks, ["shallow", "deep"], ["flat", "round"], progress=False
+    )
+    by_name = {name: [r for r in results if r["name"] == name] for name in
+               (tasks[0].name, "classes", "choices", "probe")}  # fmt: skip
+    assert [len(own) for own in by_name.values()] == [4, 4, 4, 2]
+    broken = {"not a picture": 4, "truncated picture": 1}
+    assert by_name["classes"][0]["skipped"] == broken
+    assert by_name["classes"][0]["num_classes"] == 5
+    choices = by_name["choices"][0]
+    # Picture 7 is in a choice and in a pairing.
+    assert choices["skipped"] == broken | {"question without all its pictures": 2}
+    assert choices["num_questions"] == 5
+    assert {"accuracy", "text_score", "image_score", "group_score"} <= choices["metrics"].keys()
+    probe = by_name["probe"][0]
+    assert probe["skipped"] == {
+        "truncated picture": 1,
+        "to learn from: not a picture": 3,
+        "to learn from: not known": 1,
+    }
+    assert [r["image_variant"] for r in by_name["probe"]] == ["flat", "round"]
+    assert any("C = " in note for note in probe["notes"])
+    for result in results:
+        assert list(result["metrics"]) == list(result["chance"])
+        expected = {tasks[0].name: 144, "probe": 29}.get(result["name"], 145)
+        assert result["num_pictures"] == expected
+        json.dumps(result, allow_nan=False)
+
+
 def test_results_are_the_same_to_the_last_digit_at_one_two_and_three_processes(
     toy_encoder, shard, run_on_ranks
 ):
-    names = [f"retrieval:{shard}", "zero_shot:toy"]
-    alone = run_suite(toy_encoder, names, ["shallow", "deep"], progress=False)
-    for world_size in (1, 2, 3):
-        results = run_on_ranks(
-            lambda ranks: run_suite(toy_encoder, names, ["shallow", "deep"], progress=False),
-            world_size,
+    tasks = all_kinds(shard)
+
+    def measure(ranks):
+        results = measure_tasks(
+            toy_encoder, tasks, ["shallow", "deep"], ["flat"], ranks=ranks, progress=False
         )
-        assert [without_seconds(own) for own in results] == [without_seconds(alone)] * world_size
+        return json.dumps(without_seconds(results))
+
+    alone = measure(Ranks())
+    for world_size in (2, 3):
+        assert run_on_ranks(measure, world_size) == [alone] * world_size
 
 
 def test_processes_that_see_other_data_are_all_told(toy_encoder, tmp_path, run_on_ranks, png):

@@ -17,10 +17,11 @@ import torch
 from launching import TOY, Launch, run_well
 
 from data_pipelines.errors import UserError
+from eval.encoder import DualEncoder, as_dual_encoder
 from eval.mistakes import NUM_SHOWN
 from eval.task_kinds import ZeroShotTask
 from eval.tasks import TASKS, open_task
-from rins_mm import evaluate, train
+from rins_mm import evaluate, evaluated_model, train
 from rins_mm.encoder import SignatureEncoder, load_encoder
 from rins_mm.export.native import write_native
 from rins_mm.run_log import read_rows
@@ -152,6 +153,14 @@ def test_an_older_checkpoint_is_scored_as_itself(run, evaluated, tmp_path):
         (["--image-signatures", "ABC"], "calls C"),
         (["--num-threads", "0"], "num_threads is 0"),
         (["--batch-size", "0"], "batch_size is 0"),
+        (
+            ["--data-folders", "zero_shot:imagenet"],
+            "data_folders has 'zero_shot:imagenet'; write NAME",
+        ),
+        (
+            ["--tasks", "zero_shot:imagenet", "--data-folders", "zero_shot:imagenet=/no/such"],
+            "/no/such",
+        ),
         (["--tasks", "zero_shot:imagenet"], "--data"),
     ],
 )
@@ -187,6 +196,27 @@ def test_data_named_on_the_command_line_or_in_the_record_reaches_the_task(run, t
     (tmp_path / "run" / "tokenizer").symlink_to(run / "tokenizer")
     with pytest.raises(UserError, match="cats"):
         evaluate.main([str(tmp_path / "run"), *argv[1:]])
+
+
+def test_another_models_name_is_scored_at_the_one_depth_that_it_has(
+    run, tmp_path, monkeypatch, capsys
+):
+    ours = load_encoder(run)
+
+    def load_named(name: str, device: str) -> DualEncoder:
+        assert (name, device) == ("hf:folder", "cpu")
+        return as_dual_encoder(ours, name="theirs", fingerprint="sha256")
+
+    monkeypatch.setattr(evaluated_model, "load_named", load_named)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="hf:folder has one depth and cannot run 'AB'"):
+        evaluate.main(["hf:folder", "--tasks", TASK, "--text-signatures", "AB"])
+    evaluate.main(["hf:folder", "--tasks", TASK])
+    (result,) = read(tmp_path / "eval.json")["results"]
+    assert (result["model"], result["variant"], result["image_variant"]) == (
+        "theirs", "default", "default",
+    )  # fmt: skip
+    assert "wrote eval.json" in capsys.readouterr().out
 
 
 @pytest.mark.slow
