@@ -23,9 +23,9 @@ EMOJI_GROUPS = (
 )  # fmt: skip
 """Unicode's groups; the other groups of the pack are leftovers without a common meaning."""
 RULE = (
-    f"Linear probe: logistic regression on unit vectors, C of {INVERSE_PENALTIES[0]:g} to "
-    f"{INVERSE_PENALTIES[-1]:g} by one picture in {HELD_OUT_EVERY} of each class, then fitted to all, "
-    f"in at most {MOST_STEPS:,} steps. k-NN: {NEIGHBOURS} neighbours by cosine, weights "
+    f"Linear probe: logistic regression on unit vectors in at most {MOST_STEPS:,} steps; C, from "
+    f"{INVERSE_PENALTIES[0]:g} to {INVERSE_PENALTIES[-1]:g}, is chosen on one picture in "
+    f"{HELD_OUT_EVERY} of each class, then all are learned. k-NN: {NEIGHBOURS} neighbours by cosine, weights "
     f"exp(cosine / {TEMPERATURE}). Ties count as misses. Chance is the class most frequent in training."
 )
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from eval import logistic
-from eval.logistic import fit
+from eval.logistic import along_axes, fit
 
 
 def classes_around_a_common_mean(seed, num_pictures, width, num_classes):
@@ -23,7 +23,7 @@ def classes_around_a_common_mean(seed, num_pictures, width, num_classes):
 @pytest.mark.parametrize("num_classes", [3, 7])
 def test_weights_and_biases_are_those_of_scikit_learn(inverse_penalty, num_classes):
     features, labels = classes_around_a_common_mean(0, 400, 16, num_classes)
-    ours = fit(features, labels, num_classes, inverse_penalty)
+    ours = fit(along_axes(features), labels, num_classes, inverse_penalty)
     theirs = LogisticRegression(C=inverse_penalty, tol=1e-8, max_iter=3000)
     theirs.fit(features.double().numpy(), labels.numpy())
     assert ours.converged
@@ -36,22 +36,22 @@ def test_weights_and_biases_are_those_of_scikit_learn(inverse_penalty, num_class
 
 def test_the_gradient_is_that_of_torch():
     features, labels = classes_around_a_common_mean(1, 50, 6, 4)
+    rows, scale, decay = features.double() - 0.4, torch.rand(6, dtype=torch.float64), 0.3
     solution = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)
-    mean, decay = features.double().mean(dim=0), 0.3
-    logits = (features.double() - mean) @ solution[:, :-1].T + solution[:, -1]
-    loss = torch.nn.functional.cross_entropy(logits, labels)
-    loss = loss + decay / 2 * solution[:, :-1].square().sum()
+    weights = solution[:, :-1] * scale
+    loss = torch.nn.functional.cross_entropy(rows @ weights.T + solution[:, -1], labels)
+    loss = loss + decay / 2 * weights.square().sum()
     loss.backward()
-    ours, gradient = logistic._loss_and_gradient(solution.detach(), features, labels, mean, decay)
+    ours, gradient = logistic._loss_and_gradient(solution.detach(), rows, labels, scale, decay)
     assert ours == pytest.approx(loss.item())
     torch.testing.assert_close(gradient, solution.grad)
 
 
 def test_rows_taken_a_few_at_a_time_give_the_same_classifier(monkeypatch):
     features, labels = classes_around_a_common_mean(2, 120, 8, 3)
-    whole = fit(features, labels, 3, 1.0)
+    whole = fit(along_axes(features), labels, 3, 1.0)
     monkeypatch.setattr(logistic, "ROWS_AT_ONCE", 7)
-    parts = fit(features, labels, 3, 1.0)
+    parts = fit(along_axes(features), labels, 3, 1.0)
     torch.testing.assert_close(parts.weights, whole.weights, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(parts.logits(features), whole.logits(features))
 
@@ -59,4 +59,4 @@ def test_rows_taken_a_few_at_a_time_give_the_same_classifier(monkeypatch):
 def test_a_fit_that_was_stopped_early_says_so(monkeypatch):
     features, labels = classes_around_a_common_mean(3, 100, 8, 3)
     monkeypatch.setattr(logistic, "MOST_STEPS", 2)
-    assert not fit(features, labels, 3, 100.0).converged
+    assert not fit(along_axes(features), labels, 3, 100.0).converged

@@ -159,6 +159,14 @@ def test_a_class_that_nothing_was_learned_of_is_never_right():
     assert result.metrics["knn_acc1"] > 0.4
 
 
+def test_one_picture_of_each_class_is_enough_to_learn_from():
+    task, test, train = toy()
+    first = [task.train_labels.tolist().index(n) for n in range(NUM_CLASSES)]
+    result = probed(replace(task, train_labels=task.train_labels[first]), test, train[first])
+    assert result.metrics["linear_probe_acc1"] > 0.3
+    assert "(0 of 0 held-out pictures right)" in result.notes[0]
+
+
 def test_one_class_alone_is_a_mistake():
     task, test, train = toy(num_train=10)
     with pytest.raises(UserError, match="of 1 classes; a probe needs two"):
