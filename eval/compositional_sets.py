@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
-from eval.json_files import field_of, read_json, read_json_lines, shown
+from eval.caption_files import field_of, read_caption_lines, read_captions, shown
 from eval.listed_pictures import ListedPicture, listed_pictures
 from eval.outside_files import named_path
 from eval.picture_sets import PictureSet, shard_pictures
@@ -43,7 +43,7 @@ def aro_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
     The kind is the relation, or both attributes. `data` is the folder of the pictures.
     """
     file, folder = _file_and_pictures(name, spec, data)
-    items = read_json(file)
+    items = read_captions(file)
     if not isinstance(items, list):
         raise UserError(f"{file} is {shown(items)}, not a list; is it one of ARO's two files?")
     found = []
@@ -72,7 +72,7 @@ def sugarcrepe_choices(name: str, spec: str, data: Path | None) -> Compositional
         files = [path / f"{kind}.json" for kind in SUGARCREPE_KINDS]
     found = []
     for file in files:
-        items = read_json(file)
+        items = read_captions(file)
         if not isinstance(items, dict):
             raise UserError(f"{file} is {shown(items)}, not an object; is it one of SugarCrepe's?")
         for number, item in items.items():
@@ -96,7 +96,7 @@ def winoground_pairings(name: str, spec: str, data: Path | None) -> Compositiona
     left_out: Counter[str] = Counter()
     numbers: dict[ListedPicture, int] = {}
     pairings = []
-    for where, item in read_json_lines(folder / "examples.jsonl"):
+    for where, item in read_caption_lines(folder / "examples.jsonl"):
         names = [field_of(item, f"image_{side}", str, where) for side in (0, 1)]
         captions = [field_of(item, f"caption_{side}", str, where) for side in (0, 1)]
         kind = field_of(item, "collapsed_tag", str, where) if "collapsed_tag" in item else "all"

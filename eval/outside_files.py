@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,31 @@ def read_lines(path: Path, what: str) -> list[str]:
     return lines
 
 
-def read_json(path: Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
-    """The value in a JSON file. Raises UserError for what is not JSON, NaN and names met twice."""
-    text = read_text(path, what, max_bytes)
+def read_json(
+    path: Path, what: str, max_bytes: int = MAX_BYTES, without: frozenset[str] = frozenset()
+) -> Any:
+    """The value in a JSON file, as `parsed_json` takes it."""
+    return parsed_json(read_text(path, what, max_bytes), f"{what}: {path}", without)
+
+
+def parsed_json(text: str, where: str, without: frozenset[str] = frozenset()) -> Any:
+    """The value that a JSON text stands for; `where` says where it stands.
+
+    Fields called as in `without` are dropped as they are read, which saves memory. Raises UserError
+    for what is not JSON, NaN and names met twice.
+    """
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = _distinct(pairs)
+        for name in without & table.keys():
+            del table[name]
+        return table
+
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=checked)
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else error
-        raise UserError(
-            f"{what}: {path} is not JSON as it should be ({reason}); mend it"
-        ) from error
+        raise UserError(f"{where} is not JSON as it should be ({reason}); mend it") from error
 
 
 def read_string_table(path: Path, what: str) -> dict[str, str]:
@@ -82,7 +98,6 @@ def _refuse_constant(constant: str) -> None:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"{names.most_common(1)[0][0][:40]!r} stands there twice")
     return table

@@ -2,6 +2,7 @@
 
 probe:emoji                      groups of emoji, tested on families that training never saw
 probe:folders:TRAIN:TEST         two folders, each with a folder of pictures per class
+probe:wds:FOLDER                 the splits train and test of a set in CLIP_benchmark's layout
 """
 
 from pathlib import Path
@@ -10,12 +11,18 @@ import torch
 
 from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
-from eval.labelled_pictures import class_folder_names, in_class_folders
+from eval.labelled_pictures import (
+    LabelledPictures,
+    class_folder_names,
+    in_class_folders,
+    in_shards,
+)
 from eval.logistic import MOST_STEPS
-from eval.outside_files import named_path
+from eval.outside_files import named_path, read_lines
 from eval.picture_sets import PictureSet, shard_pictures
 from eval.probe import HELD_OUT_EVERY, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE
 from eval.task_kinds import ProbeTask
+from eval.wds_folders import shards_of
 
 EMOJI_GROUPS = (
     "activities", "animals-nature", "flags", "food-drink", "objects", "people-body",
@@ -65,14 +72,38 @@ def folder_probe(name: str, spec: str, data: Path | None) -> ProbeTask:
         raise UserError(f"{train} holds {len(class_names)} class folders; a probe needs two")
     number_of = {class_name: number for number, class_name in enumerate(class_names)}
     learned, asked = (in_class_folders(folder, number_of) for folder in (train, test))
+    return _labelled(name, test.name, class_names, learned, asked)
+
+
+def wds_probe(name: str, spec: str, data: Path | None) -> ProbeTask:
+    """A classification set in CLIP_benchmark's layout: probe:wds:FOLDER.
+
+    Learned from the shards in FOLDER/train, tested on those in FOLDER/test.
+    """
+    folder = named_path(spec, data)
+    class_names = read_lines(folder / "classnames.txt", "names of classes")
+    splits = (in_shards(shards_of(folder / split), len(class_names)) for split in ("train", "test"))
+    return _labelled(name, folder.name, class_names, *splits)
+
+
+def _labelled(
+    name: str,
+    dataset: str,
+    class_names: list[str],
+    learned: LabelledPictures,
+    asked: LabelledPictures,
+) -> ProbeTask:
     return ProbeTask(
         name=name,
-        dataset=test.name,
+        dataset=dataset,
         pictures=asked.pictures,
         labels=torch.tensor(asked.labels),
+        missing=asked.missing,
         train_pictures=learned.pictures,
         train_labels=torch.tensor(learned.labels),
+        train_missing=learned.missing,
         class_names=class_names,
+        notes=asked.notes + learned.notes,
         rule=RULE,
     )
 

@@ -18,7 +18,7 @@ import torch
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import Record
 from data_pipelines.errors import UserError
-from eval.json_files import field_of, read_json, read_json_lines, shown
+from eval.caption_files import field_of, read_caption_lines, read_captions, shown
 from eval.listed_pictures import ListedPicture, listed_pictures
 from eval.outside_files import named_path
 from eval.picture_sets import PictureSet, shard_pictures
@@ -46,7 +46,7 @@ def karpathy_retrieval(name: str, spec: str, data: Path | None) -> RetrievalTask
     file = named_path(path, data)
     if data is None:
         raise UserError(f"{name} needs --data FOLDER, where the pictures of {file.name} begin")
-    items = field_of(read_json(file, without=frozenset({"tokens"})), "images", list, str(file))
+    items = field_of(read_captions(file, without=frozenset({"tokens"})), "images", list, str(file))
     listed, captions = [], []
     for number, item in enumerate(items):
         where = f"{file}, picture {number:,}"
@@ -224,7 +224,7 @@ def _read_xm3600(file: Path, stamp: int) -> list[tuple[str, dict[str, list[Any]]
     """For each picture its key, and its captions by language."""
     records = []
     tokenized = frozenset({"caption/tokenized", "caption/tokenized/lowercase"})
-    for where, record in read_json_lines(file, without=tokenized):
+    for where, record in read_caption_lines(file, without=tokenized):
         key = field_of(record, "image/key", str, where)
         by_language = {
             code: field_of(value, "caption", list, where)

@@ -18,7 +18,7 @@ from eval.compositional_sets import (
 )
 from eval.imagenet import SETS, imagenet, imagenet_with
 from eval.objectnet import objectnet
-from eval.probe_sets import emoji_probe, folder_probe
+from eval.probe_sets import emoji_probe, folder_probe, wds_probe
 from eval.retrieval_sets import (
     emoji_retrieval,
     karpathy_retrieval,
@@ -89,5 +89,6 @@ SPECS: dict[str, Callable[[str, str, Path | None], Task]] = {
     "compositional:winoground:": winoground_pairings,
     "compositional:": shard_choices,
     "probe:folders:": folder_probe,
+    "probe:wds:": wds_probe,
 }
 """How names begin that go on with a path or a choice."""

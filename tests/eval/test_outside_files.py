@@ -54,8 +54,12 @@ def test_a_file_that_is_too_large_absent_or_a_pipe_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[NaN]", b"[1, Infinity]", b'{"a": 1, "a": 2}', b"[" * 100_000, b"nothing"]
-)
+    "content",
+    [
+        b"{", b"[NaN]", b"[1, Infinity]", b'{"a": 1, "a": 2}', b'[{"b": {"a": 1, "a": 1}}]',
+        b"[" * 100_000, b"9" * 5000, b"nothing",
+    ],
+)  # fmt: skip
 def test_json_is_strict(tmp_path, content):
     with pytest.raises(UserError, match="is not JSON as it should be"):
         read_json(written(tmp_path, content), "labels")

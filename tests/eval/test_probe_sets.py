@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from PIL import Image
+from webdataset import TarWriter
 
 from data_pipelines.errors import UserError
 from data_pipelines.expand import PACKS_FOLDER, read_table
@@ -40,6 +41,25 @@ def test_folders_that_cannot_be_probed_are_named(folders):
     (folders / "test" / "bird").mkdir()
     with pytest.raises(UserError, match="bird"):
         open_task(f"probe:folders:{folders}/train:{folders}/test", None)
+
+
+def test_both_splits_of_a_wds_folder_are_read(tmp_path, png):
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    for split, classes in (("train", [0, 1, None, 1]), ("test", [1])):
+        (tmp_path / split).mkdir()
+        with TarWriter(str(tmp_path / split / "0.tar")) as tar:
+            for number, label in enumerate(classes):
+                known = {} if label is None else {"cls": str(label).encode()}
+                tar.write({"__key__": f"s{number}", "png": png, **known})
+    task = open_task(f"probe:wds:{tmp_path}", None)
+    assert task.class_names == ["cat", "dog"]
+    assert task.labels.tolist() == [1]
+    assert list(task.train_missing) == [2]
+    assert [task.train_labels[n] for n in (0, 1, 3)] == [0, 1, 1]
+    assert task.train_pictures.read(3).shape == (3, 4, 3)
+    (tmp_path / "train" / "0.tar").unlink()
+    with pytest.raises(UserError, match="no shards"):
+        open_task(f"probe:wds:{tmp_path}", None)
 
 
 def test_emoji_are_probed_for_unicodes_groups_in_one_skin_tone():

@@ -89,7 +89,7 @@ def test_flickrs_file_has_no_filepath_and_is_found_below_the_data(tmp_path):
         ("val:FILE", "no pictures in the split 'val'"),
         ("test:train:FILE", "names both 'test' and 'train'"),
         ("first-5:first-1:FILE", "names both 'first-5' and 'first-1'"),
-        ("FOLDER/absent.json", "does not exist"),
+        ("FOLDER/absent.json", "No such file"),
         ("FOLDER/list.json", r"is \[\], not an object"),
         ("FOLDER/other.json", "'images' is missing, not a list"),
         ("FOLDER/broken.json", "picture 0: 'sentences' is 7, not a list"),
@@ -154,5 +154,5 @@ def test_a_language_that_is_not_there_is_answered_with_those_that_are(xm3600):
     (xm3600 / "captions.jsonl").write_text('{"image/key": "k1"}')
     with pytest.raises(UserError, match="no captions in any language"):
         names_of(f"retrieval:xm3600:{xm3600}", None)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="No such file"):
         names_of("retrieval:xm3600:absent", None)
