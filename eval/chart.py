@@ -15,6 +15,8 @@ HEIGHT = 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 56, 14, 44
 SMALLEST_LABEL_GAP = 13.0
 LETTER_WIDTH = 6.5
+SHIFT = 4.0
+"""Between the lines' points at one variant."""
 STEPS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 """Distances between the lines of the grid, as shares."""
 
@@ -82,25 +84,23 @@ def variant_chart(
     def height_of(share: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - share / top_value), 1)
 
-    ends = _apart({name: height_of(values[-1]) for name, values in series.items()})
+    ends = _apart({name: height_of(shares[-1]) for name, shares in series.items()})
     lines = [
-        Line(
-            title=name,
-            points=(points := [(x, height_of(y)) for x, y in zip(places, values, strict=True)]),
-            path=" ".join(f"{x},{y}" for x, y in points),
-            whiskers=[
-                (x, height_of(pair[1]), height_of(pair[0]))
-                for x, pair in zip(places, bounds[name], strict=True)
-                if pair is not None
+        _line(
+            name,
+            [height_of(share) for share in series[name]],
+            [
+                None if pair is None else (height_of(pair[1]), height_of(pair[0]))
+                for pair in bounds[name]
             ],
+            # Side by side, or the intervals of several lines would hide each other.
+            [round(x + SHIFT * (number - (len(series) - 1) / 2), 1) for x in places],
             chance_height=height_of(chance[name]) if name in chance else None,
-            label=percent(values[-1]),
+            label=percent(series[name][-1]),
             label_height=ends[name],
         )
-        for name, values in series.items()
+        for number, name in enumerate(series)
     ]
-    num_steps = round(top_value / step)
-    letters = int((WIDTH - LEFT - RIGHT) / len(variants) / LETTER_WIDTH)
     return Chart(
         title=title,
         across=across,
@@ -109,10 +109,10 @@ def variant_chart(
         left=LEFT,
         right=WIDTH - RIGHT,
         bottom=HEIGHT - BOTTOM,
-        ticks=[(height_of(n * step), f"{100 * n * step:g}") for n in range(num_steps + 1)],
-        variants=[
-            (x, short(name, max(3, letters))) for x, name in zip(places, variants, strict=True)
+        ticks=[
+            (height_of(n * step), f"{100 * n * step:g}") for n in range(round(top_value / step) + 1)
         ],
+        variants=_fitting_labels(places, variants),
         lines=lines,
     )
 
@@ -124,6 +124,33 @@ def _places(number: int, costs: Sequence[int] | None) -> list[float]:
     if costs is not None and all(a < b for a, b in pairwise(costs)) and number > 1:
         steps = [(number - 1) * (cost - costs[0]) / (costs[-1] - costs[0]) for cost in costs]
     return [round(LEFT + room * (step + 0.5) / number, 1) for step in steps]
+
+
+def _line(
+    title: str,
+    heights: Sequence[float],
+    bounds: Sequence[tuple[float, float] | None],
+    places: Sequence[float],
+    *,
+    chance_height: float | None,
+    label: str,
+    label_height: float,
+) -> Line:
+    points = list(zip(places, heights, strict=True))
+    return Line(
+        title=short(title, 40),
+        points=points,
+        path=" ".join(f"{x},{y}" for x, y in points),
+        whiskers=[(x, *pair) for x, pair in zip(places, bounds, strict=True) if pair is not None],
+        chance_height=chance_height,
+        label=label,
+        label_height=label_height,
+    )
+
+
+def _fitting_labels(places: Sequence[float], names: Sequence[str]) -> list[tuple[float, str]]:
+    letters = int((WIDTH - LEFT - RIGHT) / len(names) / LETTER_WIDTH)
+    return [(x, short(name, max(3, letters))) for x, name in zip(places, names, strict=True)]
 
 
 def _apart(heights: Mapping[str, float]) -> dict[str, float]:

@@ -57,9 +57,17 @@ def _shown_pictures(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str,
     seen: dict[tuple[str, int], None] = {}
     for name in dict.fromkeys(result["name"] for result in results):
         shown = detailed_result([result for result in results if result["name"] == name])
-        for mistake in shown.get("mistakes", [])[:NUM_SHOWN]:
+        for mistake in shown_mistakes(shown):
             seen |= dict.fromkeys((name, number) for number in pictures_of(mistake))
     yield from seen
+
+
+def shown_mistakes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The worst mistakes of a result; of those with the same words only the worst: there may be dozens."""
+    by_words: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for mistake in result.get("mistakes", []):
+        by_words.setdefault((mistake["right"], mistake["given"]), mistake)
+    return list(by_words.values())[:NUM_SHOWN]
 
 
 def pictures_of(mistake: Mapping[str, Any]) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.metric_words import figure, headlines, interval, kind_of, percent, shown_metrics, title
-from eval.mistakes import NUM_SHOWN, Thumbnail, detailed_result, pictures_of
+from eval.mistakes import Thumbnail, detailed_result, pictures_of, shown_mistakes
 from eval.task_charts import task_charts
 from eval.words import short
 
@@ -88,7 +88,7 @@ def task_view(
             (short(c["right"], NAME_LETTERS), short(c["given"], NAME_LETTERS), f"{c['count']:,}")
             for c in detailed["confusions"][:20]
         ],
-        "cards": [card(first["name"], m, thumbnails) for m in detailed["mistakes"][:NUM_SHOWN]],
+        "cards": [card(first["name"], m, thumbnails) for m in shown_mistakes(detailed)],
     }
 
 

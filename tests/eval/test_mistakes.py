@@ -55,7 +55,8 @@ def result(numbers, acc1=0.5, **changes):
         "variant": "AB",
         "metrics": {"acc1": acc1},
         "mistakes": [
-            {"picture": number, "right": "a", "given": "b", "margin": 0.5} for number in numbers
+            {"picture": number, "right": "a", "given": f"b{number}", "margin": 0.5}
+            for number in numbers
         ],
     } | changes
 
@@ -112,6 +113,14 @@ def test_a_page_has_an_end(task, monkeypatch):
     assert found[-1].cause == "the page is full"
     # Noise is the worst that can be asked of WebP.
     assert one < 20_000
+
+
+def test_of_mistakes_with_the_same_words_the_worst_is_shown(task, reads):
+    row = result(range(10, 40))
+    for mistake in row["mistakes"][:20]:
+        mistake["given"] = "b"
+    mistake_thumbnails([task], [row])
+    assert reads == [10, *range(30, 40)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (64, 64)])

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data_pipelines.errors import UserError
+from eval.metric_words import figure, title
 from eval.mistakes import NUM_SHOWN, Thumbnail
 from eval.report import read_results, results_page, results_tables, write_page, write_results
+from eval.suite import run_suite
 from eval.words import printable, short
 
 HOSTILE = "[red]<script>alert(1)</script>\u202e]]><img src=x onerror=alert(2)>\x1b[31m{{ 7 * 7 }}"
@@ -233,6 +235,17 @@ def test_results_of_the_first_version_are_still_shown(tmp_path, results):
     assert rows[1] == ["top-1", "22.0", "23.0", "24.0", "2.2"]
     assert "intervals" not in words_of(page)
     assert "22.0" in printed(old)
+
+
+def test_what_a_suite_measures_is_described_printed_and_shown(toy_encoder, shard, repository):
+    measured = run_suite(toy_encoder, [f"retrieval:{shard}"], ["AB", "AAB"])
+    described = (repository / "docs" / "evaluation.md").read_text().partition("## What is written")
+    fields = re.findall(r"^\| (`.*?) \| ", described[2], flags=re.MULTILINE)
+    assert set(measured[0]) <= set(re.findall(r"`(\w+)`", " ".join(fields)))
+    for text in (words_of(results_page(measured, {})), printed(measured)):
+        for metric, value in measured[1]["metrics"].items():
+            assert title(metric) in text
+            assert figure(metric, value) in text
 
 
 def test_several_tasks_have_an_overview_in_front(results):

@@ -99,7 +99,8 @@ def test_mistakes_are_shown_while_the_data_is_what_it_was(run_dir, tmp_path) -> 
     )
     name = f"retrieval:{tmp_path / 'val.tar'}"
     mistakes = [
-        {"picture": number, "right": "words", "given": "others", "margin": 0.1} for number in (1, 2)
+        {"picture": number, "right": "words", "given": f"others {number}", "margin": 0.1}
+        for number in (1, 2)
     ]
     results = [{"name": name, "metrics": {"acc1": 0.5}, "mistakes": mistakes}]
     evaluated(run_dir, 2, results)
