@@ -4,17 +4,16 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from data_pipelines.bad_samples import BadSample
-from data_pipelines.decode import decode_picture, pixels_of
 from data_pipelines.errors import UserError
 from data_pipelines.progress import with_progress
 from eval.encoder import Picture
 from eval.metric_words import HEADLINES
+from eval.pixels import rgb_image
 from eval.task_kinds import Task
 from eval.words import short
 
@@ -90,13 +89,9 @@ def detailed_result(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def small_copy(picture: Picture) -> str:
     """A picture of at most 128 pixels a side, encoded anew as WebP, as a data: address.
 
-    Raises BadSample for bytes that are no picture, and OSError where there is no file.
+    Raises UserError for a file that is not a picture.
     """
-    if isinstance(picture, str | Path):
-        picture = decode_picture(Path(picture).read_bytes())
-    elif isinstance(picture, Image.Image):
-        picture = pixels_of(picture)
-    image = Image.fromarray(picture)
+    image = rgb_image(picture)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=80)

@@ -137,7 +137,7 @@ def test_pictures_come_as_files_and_as_images_too(tmp_path):
         assert image.size == (30, 20)
         assert np.asarray(image).min() > 245
     (tmp_path / "y.png").write_bytes(b"<svg onload=alert(1)>")
-    with pytest.raises(BadSample, match="not a picture"):
+    with pytest.raises(UserError, match="not a picture"):
         small_copy(tmp_path / "y.png")
 
 
