@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.func import functional_call
 
 from data_pipelines import torchvision_cpu  # noqa: F401
 from data_pipelines.errors import UserError
@@ -56,7 +57,10 @@ class OpenClipModel:
         """Vectors of the strings; open_clip's tokenizers pad all of them to the model's context."""
         if isinstance(strings, str):
             raise TypeError("encode_texts takes a list of strings, not one string")
-        return self._model.encode_text(self._tokenizer(list(strings)).to(self._device))
+        tokens = self._tokenizer(list(strings)).to(self._device)
+        if not _reads_the_end_token(self._model):
+            return self._model.encode_text(tokens)
+        return _encode_to_the_end_token(self._model, tokens)
 
 
 def _read_folder(model_name: str, folder: Path) -> tuple[Any, Any, Any]:
@@ -162,6 +166,32 @@ def _tokenizer(name: str, config: Mapping[str, Any], folder: Path) -> Any:
     # SigLIP's towers read the last place of the row, which must be the padding's, as in training.
     tokenizer.tokenizer.padding_side = "right"
     return tokenizer
+
+
+def _reads_the_end_token(model: Any) -> bool:
+    """Whether a text's vector is the one at its end token, which sees only what stands before."""
+    import open_clip
+
+    return (
+        type(model) is open_clip.CLIP
+        and model.attn_mask is not None
+        and (model.text_pool_type == "argmax")
+    )
+
+
+def _encode_to_the_end_token(model: Any, tokens: Int64[Tensor, "N L"]) -> Float[Tensor, "N E"]:
+    """The same vectors from rows that are cut behind the last of their end tokens.
+
+    Most captions fill a fifth of CLIP's 77 places, and a causal tower's vector at one place does not
+    depend on what follows.
+    """
+    # The end token is the highest of all; open_clip finds it in the same way.
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    shorter = {
+        "positional_embedding": model.positional_embedding[:length],
+        "attn_mask": model.attn_mask[:length, :length],
+    }
+    return functional_call(model, shorter, kwargs={"text": tokens[:, :length]})[1]
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, bytes]:

@@ -243,6 +243,19 @@ def test_strings_of_any_length_are_cut_to_the_context(model):
     assert differ(vectors(encoder, [long]), vectors(encoder, [f"{long} cat"])) < 1e-5
 
 
+def test_clip_is_not_computed_behind_the_end_of_the_longest_string(tmp_path):
+    folder = foreign_models.open_clip_clip(tmp_path / "model")
+    model = OpenClipModel("local-dir", folder, "cpu")
+    widths = []
+    model._model.token_embedding.register_forward_hook(
+        lambda _, given, __: widths.append(given[0].shape[1])
+    )
+    model.encode_texts(["cat", "a cat"])
+    model.encode_texts([" ".join(["cat"] * 50)])
+    # A begin and an end token, and one for each word.
+    assert widths == [4, CONTEXT]
+
+
 @pytest.fixture(scope="module", params=["siglip", "masked"])
 def own_model(request):
     """A model of this project whose text tower attends to padding, or does not."""
