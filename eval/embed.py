@@ -29,7 +29,8 @@ from eval.ranks import Ranks
 T = TypeVar("T")
 
 BLOCK = 64
-BLANK_SIDE = 64
+STAND_IN = (np.arange(64 * 64 * 3) % 251).astype(np.uint8).reshape(64, 64, 3)
+"""In the place of a broken picture. Not of one colour: a model may divide by the spread of the pixels."""
 READER_THREADS = 4
 NUMBERS_PER_EXCHANGE = 1 << 23
 NOTHING_KEPT = FeatureStore()
@@ -95,7 +96,7 @@ def embed_pictures(
 ) -> EmbeddedPictures:
     """The unit vectors of pictures 0 … num_pictures - 1 for each variant, on the CPU of every rank.
 
-    Where `read_picture` raises BadSample, a black picture keeps the place, and the place is marked.
+    Where `read_picture` raises BadSample, another picture keeps the place, and the place is marked.
     Pictures are decoded `batch_size` blocks of 64 ahead. Finished calls are kept in `work` under the
     `fingerprint` of the pictures, which must say all of what they are. With a `label` the first
     process tells on standard error how far it is.
@@ -187,7 +188,7 @@ def _read(read_picture: Callable[[int], Picture], number: int, unusable: dict[in
         return read_picture(number)
     except BadSample as error:
         unusable[number] = error.cause
-        return np.zeros((BLANK_SIDE, BLANK_SIDE, 3), dtype=np.uint8)
+        return STAND_IN
 
 
 def _checked(

@@ -96,7 +96,11 @@ class _AnyModel:
             )
         with torch.no_grad():
             returned = getattr(self.model, method)(list(items))
-        rows = returned.detach() if isinstance(returned, Tensor) else torch.tensor(returned)
+        rows = (
+            returned.detach()
+            if isinstance(returned, Tensor)
+            else torch.tensor(np.asarray(returned))
+        )
         shape = list(rows.shape)
         if len(shape) != 2 or shape[0] != len(items) or not shape[1]:
             raise UserError(

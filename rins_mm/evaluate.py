@@ -102,7 +102,9 @@ def main(argv: list[str]) -> None:
             sys.exit(EXIT_CODE)
         if ranks.is_first:
             write(command, out, tasks, results, facts)
-            work.remove()
+        # No rank deletes what was kept (on several machines each has its own) before the file is written.
+        ranks.largest(0)
+        work.remove()
 
 
 def measure(

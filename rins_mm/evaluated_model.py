@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.model_names import is_named, load_named
 from rins_mm.encoder import SigLIPEncoder, load_encoder
 from rins_mm.models.recursion import expand, reachable_signatures
+
+LIBRARIES = {
+    "open_clip": ("open_clip_torch",),
+    "hf": ("transformers",),
+    "sentence_transformers": ("sentence-transformers", "transformers"),
+    "onnx": ("onnxruntime",),
+}
+"""The packages that run models with such names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +46,18 @@ def open_model(
                 f"{model} has one depth and cannot run {named[0]!r}; leave out --text-signatures and "
                 "--image-signatures, which are for models of this project"
             )
-        return EvaluatedModel(encoder=load_named(model, device))
-    encoder = load_encoder(Path(model), device=device)
+        # First of all, since it says in words which package is missing.
+        theirs = load_named(model, device)
+        versions = {name: version(name) for name in LIBRARIES[model.partition(":")[0]]}
+        return EvaluatedModel(encoder=theirs, facts={"library": versions})
+    ours = load_encoder(Path(model), device=device)
     return EvaluatedModel(
-        encoder=encoder.as_dual_encoder(),
-        text_variants=_text_variants(text_signatures, encoder),
-        image_variants=_image_variants(image_signatures, encoder),
+        encoder=ours.as_dual_encoder(),
+        text_variants=_text_variants(text_signatures, ours),
+        image_variants=_image_variants(image_signatures, ours),
         facts={
-            "trained_signature": encoder.signature,
-            "trained_image_signature": encoder.image_signature,
+            "trained_signature": ours.signature,
+            "trained_image_signature": ours.image_signature,
         },
     )
 

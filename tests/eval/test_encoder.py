@@ -80,6 +80,22 @@ def test_an_object_that_lacks_a_method_is_refused():
         as_dual_encoder(Half(), name="half", fingerprint="1")
 
 
+def test_a_model_that_divides_by_the_spread_of_pixels_is_not_stopped_by_a_broken_picture(shard):
+    class Standardising:
+        def encode_images(self, pictures):
+            rows = torch.tensor(
+                np.array([[p.mean(), p[0].mean(), p[:, 0].mean()] for p in pictures])
+            )
+            return rows / torch.tensor([[p.std()] for p in pictures])
+
+        def encode_texts(self, strings):
+            return torch.ones(len(strings), 3)
+
+    model = as_dual_encoder(Standardising(), name="standardising", fingerprint="1")
+    (result,) = run_suite(model, [f"retrieval:{shard}"], progress=False)
+    assert result["skipped"]["not a picture"] == 4
+
+
 def test_any_object_can_be_scored_and_sees_pixels(shard, toy_encoder):
     class Plain:
         def encode_images(self, pictures):

@@ -212,7 +212,9 @@ def test_another_models_name_is_scored_at_the_one_depth_that_it_has(
     with pytest.raises(UserError, match="hf:folder has one depth and cannot run 'AB'"):
         evaluate.main(["hf:folder", "--tasks", TASK, "--text-signatures", "AB"])
     evaluate.main(["hf:folder", "--tasks", TASK])
-    (result,) = read(tmp_path / "eval.json")["results"]
+    document = read(tmp_path / "eval.json")
+    assert document["provenance"]["library"].keys() == {"transformers"}
+    (result,) = document["results"]
     assert (result["model"], result["variant"], result["image_variant"]) == (
         "theirs", "default", "default",
     )  # fmt: skip
