@@ -53,7 +53,8 @@ def listed_pictures(
         num_pictures=len(listed),
         read=lambda number: _read(folder, listed[number], causes.get(number)),
     )
-    return pictures, causes
+    # A copy: a task adds causes of its own, for which its pictures can be read nonetheless.
+    return pictures, dict(causes)
 
 
 def _is_below(name: str) -> bool:

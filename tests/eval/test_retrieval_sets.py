@@ -135,7 +135,9 @@ def test_each_language_of_xm3600_is_a_task_over_the_same_pictures(xm3600):
     assert right_texts(german) == {0: {"ein Hund", "Hund"}, 1: {"Katze", "Hund"}}
     assert right_texts(quechua) == {0: {"allqu"}}
     assert quechua.missing == {1: "no caption"}
+    # They are embedded once: what one language lacks must not be missing in another.
     assert german.pictures.fingerprint == quechua.pictures.fingerprint
+    assert quechua.pictures.read(1).shape == (3, 4, 3)
 
 
 def test_xm3600_may_be_limited_to_the_first_caption_as_others_do(xm3600):
