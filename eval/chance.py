@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+ROUNDING = 1e-12
+
 
 def chance_of_hits(
     num_right: Int64[Tensor, " Q"], num_candidates: int, k: int
@@ -25,7 +27,8 @@ def chance_of_median_rank(num_right: Int64[Tensor, " Q"], num_candidates: int) -
     below, reached = 0, num_candidates
     while reached - below > 1:
         k = (below + reached) // 2
-        if float(chance_of_hits(num_right, num_candidates, k).mean()) < 0.5:
+        # Exactly one half may come out a last bit smaller.
+        if float(chance_of_hits(num_right, num_candidates, k).mean()) < 0.5 - ROUNDING:
             below = k
         else:
             reached = k

@@ -43,3 +43,7 @@ def test_chance_among_half_a_million_needs_no_long_products():
     num_right = torch.tensor([1, 5])
     assert chance_of_hits(num_right, 500_000, 10).tolist() == pytest.approx([2e-5, 1e-4], rel=1e-4)
     assert chance_of_median_rank(torch.tensor([1]), 500_000) == 250_000
+
+
+def test_a_chance_of_exactly_one_half_is_half_whatever_its_last_bit():
+    assert chance_of_median_rank(torch.tensor([1, 6, 2]), 6) == 1
