@@ -24,10 +24,10 @@ from torch.nn.functional import normalize
 from data_pipelines.tokenizers import ClipTokenizer
 from eval.class_texts import class_features
 from eval.encoder import DEFAULT_VARIANT
-from eval.measures import MEASURES
 from eval.model_names import load_named
 from eval.picture_sets import PictureSet
 from eval.ranks import current_ranks
+from eval.suite import MEASURES
 from eval.task_kinds import RetrievalTask
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.image_tower import ImageTowerConfig

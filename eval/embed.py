@@ -172,23 +172,26 @@ def _read_ahead(
         return
     with ThreadPoolExecutor(max_workers=READER_THREADS) as readers:
 
-        def begin(call: list[int]) -> dict[int, Future[Picture]]:
-            return {n: readers.submit(_read, read_picture, n, unusable) for n in set(call)}
+        def begin(call: list[int]) -> dict[int, Future[Picture | BadSample]]:
+            return {number: readers.submit(_read, read_picture, number) for number in set(call)}
 
         pending = begin(calls[0])
         for call, following in zip(calls, [*calls[1:], None], strict=True):
-            pictures = {number: future.result() for number, future in pending.items()}
+            read = {number: future.result() for number, future in pending.items()}
             if following:
                 pending = begin(following)
-            yield [pictures[number] for number in call]
+            unusable.update(
+                {n: found.cause for n, found in read.items() if isinstance(found, BadSample)}
+            )
+            pictures = [read[number] for number in call]
+            yield [STAND_IN if isinstance(found, BadSample) else found for found in pictures]
 
 
-def _read(read_picture: Callable[[int], Picture], number: int, unusable: dict[int, str]) -> Picture:
+def _read(read_picture: Callable[[int], Picture], number: int) -> Picture | BadSample:
     try:
         return read_picture(number)
     except BadSample as error:
-        unusable[number] = error.cause
-        return STAND_IN
+        return error
 
 
 def _checked(

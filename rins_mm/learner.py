@@ -59,8 +59,7 @@ class Learner:
         sharded = config.sharding == "fsdp" and self.group is not None
         # What is divided goes to the device block by block: all of it may be too much for one.
         self.model = model if sharded else model.to(device)
-        slow_fused_kernel = device.type == "cpu" and config.precision == "bf16"
-        set_fused_attention(self.model, fused=not slow_fused_kernel)
+        self.fused_attention = device.type != "cpu" or config.precision != "bf16"
         self.average = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
             if config.ema_decay
@@ -106,6 +105,7 @@ class Learner:
         text_calls = draw_calls(config.text.recursion, tower="text", seed=config.seed, step=step)
 
         model.train()
+        set_fused_attention(model, fused=self.fused_attention)
         statistics = [buffer.clone() for buffer in self.running_statistics]
         self.gradients.zero()
         found = self.find_gradients(step, batch, image_calls, text_calls)
@@ -235,6 +235,10 @@ class Learner:
         Whole on every rank: ranks encode different numbers of blocks, and sharded towers need all ranks.
         """
         model = self.model if self.average is None else cast(SigLIP, self.average.module)
+        # In fp32, by the kernels of an encoder that is loaded: the same digits.
+        set_fused_attention(model, fused=True)
+        if self.skeleton is not None:
+            set_fused_attention(self.skeleton, fused=True)
         return model if self.skeleton is None else gathered(model, self.skeleton)
 
     def saved_parts(self) -> dict[str, Any]:
