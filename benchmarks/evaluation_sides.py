@@ -27,7 +27,7 @@ from eval.encoder import DEFAULT_VARIANT
 from eval.model_names import load_named
 from eval.picture_sets import PictureSet
 from eval.ranks import current_ranks
-from eval.suite import MEASURES
+from eval.retrieval import measure
 from eval.task_kinds import RetrievalTask
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.models.image_tower import ImageTowerConfig
@@ -201,7 +201,6 @@ def retrieval_of_ours(
         right_pairs=torch.stack([numbers // sizes.texts_per_picture, numbers], dim=1),
     )  # fmt: skip
     usable = torch.ones(len(images), dtype=torch.bool)
-    measure = MEASURES[RetrievalTask]
     return lambda: measure(task, images, texts, usable=usable, ranks=current_ranks()).metrics
 
 

@@ -4,17 +4,19 @@ The text between `<!-- NAME -->` and `<!-- end NAME -->` is replaced; everything
 """
 
 import ast
+import contextlib
 import json
 import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/recipes.md", "docs/data.md", "docs/performance.md")
+TOPICS = ("recipes", "data", "performance", "evaluation")
+PAGES = ("README.md", *(f"docs/{topic}.md" for topic in TOPICS))
 NONE = "\N{EN DASH}"
 ROOMS = ("data_pipelines", "eval", "rins_mm", "configs", "benchmarks", "docs")
 
@@ -244,17 +246,28 @@ def train_cpu() -> str:
 
 def gpu_speed() -> str:
     """What benchmarks/gpu.py has shown on each GPU, as it prints it."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
+    with _benchmarks_importable():
         from gpu_tables import gpu_tables
-    finally:
-        sys.path.pop(0)
     parts = []
     for path in sorted((RESULTS / "gpu").glob("*.json")):
         figures = json.loads(path.read_text())
         parts.append(f"**{figures['device']}**, torch {figures['versions']['torch']}:")
         parts.append(gpu_tables(figures))
     return "\n\n".join(parts) or "No GPU has been measured yet."
+
+
+def evaluation_cost() -> str:
+    """What benchmarks/evaluation.py has shown beside CLIP_benchmark, as it prints it."""
+    with _benchmarks_importable():
+        from evaluation_table import evaluation_table
+    return evaluation_table(_results("evaluation"))
+
+
+@contextlib.contextmanager
+def _benchmarks_importable() -> Iterator[None]:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield
+    sys.path.pop(0)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -267,6 +280,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss cost": loss_cost,
     "train cpu": train_cpu,
     "gpu speed": gpu_speed,
+    "evaluation cost": evaluation_cost,
 }
 
 

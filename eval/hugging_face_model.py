@@ -33,7 +33,7 @@ class HuggingFaceModel:
             self._model, processor = _read(folder)
         self._image_processor, self._tokenizer = processor.image_processor, processor.tokenizer
         self._model.to(device).eval()
-        self._device = device
+        self.device = device
         self.fingerprint = fingerprint_of(
             tensors=self._model.state_dict(),
             files=saved_files(processor.save_pretrained),
@@ -44,7 +44,7 @@ class HuggingFaceModel:
     def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
         """Vectors of the pictures, resized and normalised as the folder's image processor says."""
         images = [rgb_image(picture) for picture in pictures]
-        inputs = self._image_processor(images=images, return_tensors="pt").to(self._device)
+        inputs = self._image_processor(images=images, return_tensors="pt").to(self.device)
         return self._model.get_image_features(**inputs).pooler_output
 
     @torch.no_grad()
@@ -53,7 +53,7 @@ class HuggingFaceModel:
         texts = canonical_texts(strings, self._model.config, self._tokenizer)
         inputs = self._tokenizer(
             texts, return_tensors="pt", **text_settings(self._model.config)
-        ).to(self._device)
+        ).to(self.device)
         return self._model.get_text_features(**inputs).pooler_output
 
 

@@ -72,6 +72,7 @@ class OnnxModel:
 
     def __init__(self, folder: Path, device: str) -> None:
         existing_folder(folder, f"image.onnx, text.onnx, {SETTINGS_NAME} and a tokenizer")
+        self.device = device
         self._image, self._text = _read_settings(folder / SETTINGS_NAME)
         self._tokenizer = load_tokenizer(folder, context_length=self._text.context_length)
         with loading(f"the ONNX pair {folder}", extra="export"):

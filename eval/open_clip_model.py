@@ -37,7 +37,7 @@ class OpenClipModel:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         self._model.to(device).eval()
-        self._device = device
+        self.device = device
         preparation = self._model.visual.preprocess_cfg
         self._prepare = image_transform_v2(PreprocessCfg(**preparation), is_train=False)
         self.fingerprint = fingerprint_of(
@@ -50,14 +50,14 @@ class OpenClipModel:
     def encode_images(self, pictures: Sequence[Picture]) -> Float[Tensor, "N E"]:
         """Vectors of the pictures, prepared as for the published weights or as the folder says."""
         images = torch.stack([self._prepare(rgb_image(picture)) for picture in pictures])
-        return self._model.encode_image(images.to(self._device))
+        return self._model.encode_image(images.to(self.device))
 
     @torch.no_grad()
     def encode_texts(self, strings: Sequence[str]) -> Float[Tensor, "N E"]:
         """Vectors of the strings; open_clip's tokenizers pad all of them to the model's context."""
         if isinstance(strings, str):
             raise TypeError("encode_texts takes a list of strings, not one string")
-        tokens = self._tokenizer(list(strings)).to(self._device)
+        tokens = self._tokenizer(list(strings)).to(self.device)
         if not _reads_the_end_token(self._model):
             return self._model.encode_text(tokens)
         return _encode_to_the_end_token(self._model, tokens)

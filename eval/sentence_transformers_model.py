@@ -33,6 +33,7 @@ class SentenceTransformersModel:
         existing_folder(folder, "modules.json and what it names")
         with loading(f"the sentence-transformers model {folder}", extra="export"):
             self._model = _read(folder, device)
+        self.device = device
         self._config = getattr(self._model[0], "config", None)
         self._is_siglip = getattr(self._config, "model_type", None) in SIGLIP_KINDS
         if self._is_siglip:

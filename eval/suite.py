@@ -14,6 +14,7 @@ from torch import Tensor
 
 from data_pipelines.errors import UserError
 from eval import compositional, probe, retrieval, zero_shot
+from eval.batch_check import refuse_batch_dependence
 from eval.embed import NOTHING_KEPT, EmbeddedPictures
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.feature_store import FeatureStore, prompt_fingerprint
@@ -131,6 +132,8 @@ def measure_tasks(
     seen = [pictures.fingerprint for task in tasks for pictures in picture_sets_of(task)]
     require_same("the encoder", [encoder.fingerprint], encoding.ranks)
     require_same("the data of the tasks", [*seen, *prompts], encoding.ranks)
+    if any(prompts_of(task) for task in tasks):
+        refuse_batch_dependence(encoder, encoding.text_variants)
     embedded: dict[str, EmbeddedPictures] = {}
     results = []
     for number, (task, prompt) in enumerate(zip(tasks, prompts, strict=True)):

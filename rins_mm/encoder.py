@@ -11,17 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from data_pipelines.bad_samples import BadSample
-from data_pipelines.decode import decode_picture, pixels_of
 from data_pipelines.errors import UserError
 from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.encoder import DEFAULT_VARIANT, Picture
+from eval.pixels import read_pixels
 from rins_mm.checkpoint import (
     Checkpoint,
     load_weights,
@@ -103,7 +102,7 @@ class SigLIPEncoder:
         rows: dict[str, list[Tensor]] = {signature: [] for signature in signatures}
         for start in range(0, len(pictures), at_once):
             chunk = pictures[start : start + at_once]
-            pixels = torch.stack([resize_picture(_read(picture), size) for picture in chunk])
+            pixels = torch.stack([resize_picture(read_pixels(picture), size) for picture in chunk])
             images = pixels.to(self.device).float() / 255.0
             outputs = self.model.image_tower.forward_variants(images, variants)
             for signature, output in zip(signatures, outputs, strict=True):
@@ -190,25 +189,6 @@ class SignatureEncoder:
 def _signatures(variants: Sequence[str], trained: str) -> dict[str, str]:
     """The signature of each variant: its name, or the trained one for the default."""
     return {variant: trained if variant == DEFAULT_VARIANT else variant for variant in variants}
-
-
-def _read(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
-    if isinstance(picture, str | Path):
-        try:
-            return decode_picture(Path(picture).read_bytes())
-        except (OSError, BadSample) as error:
-            raise UserError(
-                f"cannot read the picture {picture}: {error}; give a JPEG, PNG or WebP file"
-            ) from error
-    if isinstance(picture, Image.Image):
-        return pixels_of(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise UserError(
-            f"a picture is an array of {picture.dtype} with the shape {list(picture.shape)}; "
-            "give uint8 RGB pixels of the shape [height, width, 3]"
-        )
-    # torch takes neither mirrored nor read-only arrays as they are.
-    return np.require(picture, requirements=["C", "W"])
 
 
 def load_encoder(folder: Path, *, device: str = "cpu") -> SigLIPEncoder:
