@@ -52,19 +52,25 @@ def _without_hub() -> Iterator[None]:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Without its progress bars, and its warnings of what is checked here."""
+    """Without its progress bars, without warnings of what is checked here, and without its question
+    whether code in a folder shall be run: it shall not.
+    """
     try:
+        from transformers import dynamic_module_utils
         from transformers.utils import logging
     except ImportError:
         # Some models do without it; the others will say that they need it.
         yield
         return
     level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    seconds_to_answer = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         yield
     finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds_to_answer
         logging.set_verbosity(level)
         if shows_bars:
             logging.enable_progress_bar()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 
 import foreign_models
 import onnxruntime
@@ -230,6 +231,33 @@ def test_code_in_a_folder_is_not_run(library, tmp_path):
     with pytest.raises(UserError, match="cannot load"):
         load_named(f"{library}:{folder}", "cpu")
     assert not (tmp_path / "canary").exists()
+
+
+def test_nobody_is_asked_whether_code_shall_be_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question: "yes")
+    folder = foreign_models.open_clip_clip(tmp_path / "model")
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "hostile.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
+    hostile = {"model_type": "hostile", "auto_map": {"AutoConfig": "hostile.Hostile"}}
+    (text / "config.json").write_text(json.dumps(hostile))
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    described["model_cfg"]["text_cfg"] |= {"hf_model_name": str(text), "hf_proj_type": "mlp"}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="cannot load"):
+        load_named(f"open_clip:local-dir:{folder}", "cpu")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "package"),
+    [("sentence_transformers", "sentence_transformers"), ("onnx", "onnxruntime")],
+)
+def test_a_missing_package_is_named_with_its_extra(library, package, tmp_path, monkeypatch):
+    folder = foreign_models.onnx_pair(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"{package}.*pip install 'rins_mm\[export\]'"):
+        load_named(f"{library}:{folder}", "cpu")
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
