@@ -21,8 +21,8 @@ from eval.ranks import Ranks
 from rins_mm.config import TokenizerConfig, TrainConfig, initial_model
 from rins_mm.flops import StepCost
 from rins_mm.learner import Learner
+from rins_mm.models.draws import RecursionConfig, draw_calls
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig, draw_calls
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.watch import Watch
 

@@ -25,8 +25,8 @@ from data_pipelines.errors import run_command
 from eval.ranks import Ranks
 from rins_mm.config import TrainConfig, initial_model
 from rins_mm.learner import Learner
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.watch import Watch
 

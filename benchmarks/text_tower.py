@@ -24,8 +24,9 @@ from rich.table import Table
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.progress import with_progress
 from data_pipelines.whole_files import refuse_existing, write_whole
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.packing import pack
-from rins_mm.models.recursion import RecursionConfig, expand
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.loader import DataConfig
 from rins_mm.augment import AugmentationConfig
 from rins_mm.config import TokenizerConfig, TrainConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import write_config
 from rins_mm.run_log import read_rows

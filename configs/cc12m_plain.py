@@ -6,8 +6,8 @@ torchrun --nproc-per-node 8 -m rins_mm.train cc12m_plain --data.shards 'cc12m/*.
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.loader import DataConfig
 from rins_mm.config import TokenizerConfig, TrainConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.sizes import text_tower
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig

@@ -2,7 +2,7 @@
 
 from configs import datacomp_small_plain
 from rins_mm.config import TrainConfig
-from rins_mm.models.recursion import RecursionConfig
+from rins_mm.models.draws import RecursionConfig
 
 
 def config(skip_probability: float = 0.5) -> TrainConfig:

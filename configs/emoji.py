@@ -4,8 +4,8 @@ from data_pipelines.captions import CaptionConfig
 from data_pipelines.loader import DataConfig
 from rins_mm.augment import AugmentationConfig
 from rins_mm.config import EvaluationConfig, LossConfig, TrainConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig

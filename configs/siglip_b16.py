@@ -8,8 +8,8 @@ Give your own shards and a sentencepiece model of 32,000 pieces. `--dry-run` say
 
 from data_pipelines.loader import DataConfig
 from rins_mm.config import TokenizerConfig, TrainConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.sizes import text_tower
 from rins_mm.optim import OptimizerConfig
 from rins_mm.schedules import ScheduleConfig

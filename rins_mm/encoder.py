@@ -30,8 +30,8 @@ from rins_mm.checkpoint import (
     verify_manifest,
 )
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import expand
 from rins_mm.models.siglip import SigLIP, build_model, unit
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import read_config
 

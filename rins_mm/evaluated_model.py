@@ -10,7 +10,8 @@ from data_pipelines.errors import UserError
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.model_names import is_named, load_named
 from rins_mm.encoder import SigLIPEncoder, load_encoder
-from rins_mm.models.recursion import expand, reachable_signatures
+from rins_mm.models.draws import reachable_signatures
+from rins_mm.models.signatures import expand
 
 LIBRARIES = {
     "open_clip": ("open_clip_torch",),

@@ -13,8 +13,9 @@ from timm.layers import PatchDropout
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from rins_mm.models.draws import RecursionConfig, expected_calls
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
-from rins_mm.models.recursion import Calls, RecursionConfig, expand, group_sizes, optional_calls
+from rins_mm.models.signatures import Calls, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
 
 STEP_PER_FORWARD = 3
@@ -53,12 +54,7 @@ class TowerCost:
 
 
 def _expected(per_group: Mapping[str, float | int], recursion: RecursionConfig) -> float:
-    calls = expand(recursion.signature)
-    optional = optional_calls(calls)
-    return sum(
-        per_group[letter] * (1 - recursion.skip_probability if index in optional else 1.0)
-        for index, letter in enumerate(calls)
-    )
+    return sum(per_group[letter] * number for letter, number in expected_calls(recursion).items())
 
 
 def text_cost(config: TextTowerConfig, *, embedding_width: int, length: float) -> TowerCost:
@@ -78,7 +74,7 @@ def _captions_cost(
     """The text tower on several captions: their tokens, and the sum of their squared lengths."""
     projections = 2 * tokens * (4 * config.width**2 + 2 * config.width * config.mlp_width)
     attention = 4 * pairs_of_tokens * config.width
-    blocks = group_sizes(config.recursion.signature, config.depth)
+    blocks = group_sizes(config.recursion.signature, config.depth, config.recursion.split)
     return TowerCost(
         outside_blocks=2.0 * captions * config.width * embedding_width,
         per_group={letter: size * (projections + attention) for letter, size in blocks.items()},
@@ -98,7 +94,7 @@ class StepCost:
         self.image = image_cost(image, training=True)
         self.text = text
         self.embedding_width = embedding_width
-        self.text_blocks = group_sizes(text.recursion.signature, text.depth)
+        self.text_blocks = group_sizes(text.recursion.signature, text.depth, text.recursion.split)
 
     def flops(
         self,

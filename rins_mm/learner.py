@@ -23,9 +23,10 @@ from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
 from rins_mm.losses import choose_loss
 from rins_mm.models.compiled import compile_blocks
+from rins_mm.models.draws import draw_calls
 from rins_mm.models.image_tower import set_fused_attention
-from rins_mm.models.recursion import Calls, draw_calls
 from rins_mm.models.siglip import SigLIP
+from rins_mm.models.signatures import Calls
 from rins_mm.optim import build_optimizer, set_learning_rate
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.sharding import ShardedGradients, gathered, on_parts, shard, skeleton_of

@@ -21,7 +21,7 @@ from eval.report import page_templates, page_values, read_results
 from eval.task_kinds import Task
 from eval.tasks import open_task
 from rins_mm.config import TrainConfig
-from rins_mm.models.recursion import expand, group_sizes
+from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import read_config
 from rins_mm.run_log import read_rows

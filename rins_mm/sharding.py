@@ -14,8 +14,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from rins_mm.distributed import GradientBuffer, own_part, whole
-from rins_mm.models.recursion import RecursiveStack, expand
+from rins_mm.models.recursion import RecursiveStack
 from rins_mm.models.siglip import SigLIP
+from rins_mm.models.signatures import expand
 
 
 def shard(model: SigLIP, mesh: DeviceMesh, *, bf16: bool) -> None:

@@ -31,7 +31,7 @@ from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.learner import Learner
-from rins_mm.models.recursion import reachable_signatures
+from rins_mm.models.draws import reachable_signatures
 from rins_mm.models.siglip import SigLIP
 from rins_mm.recipes import load_config, recipe_names
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run

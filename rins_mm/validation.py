@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
-from rins_mm.models.recursion import RecursionConfig, expand, group_sizes
+from rins_mm.models.draws import check_recursion
+from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import check_optimizer_name
 
@@ -57,8 +58,8 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         )
     if not 0.0 <= config.ema_decay < 1.0:
         raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
-    _check_recursion("image", config.image.recursion)
-    _check_recursion("text", config.text.recursion)
+    check_recursion("image", config.image.recursion)
+    check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
     check_optimizer_name(config.optimizer.name)
     if config.sharding == "fsdp" and config.optimizer.name != "adamw":
@@ -83,22 +84,13 @@ def _check_positive(settings: Mapping[str, float]) -> None:
             raise UserError(f"{name} is {value}; it must be greater than 0")
 
 
-def _check_recursion(tower: str, recursion: RecursionConfig) -> None:
-    expand(recursion.signature)
-    if not 0.0 <= recursion.skip_probability <= 1.0:
-        raise UserError(
-            f"{tower}.recursion.skip_probability is {recursion.skip_probability}; "
-            "it is a probability: choose it in [0, 1]"
-        )
-
-
 def _check_text(text: TextTowerConfig, evaluated: tuple[str, ...]) -> None:
     if text.num_heads < 1 or text.width % text.num_heads:
         raise UserError(
             f"text.width {text.width} cannot be shared by {text.num_heads} heads; "
             "choose a width that num_heads divides"
         )
-    groups = group_sizes(text.recursion.signature, text.depth)
+    groups = group_sizes(text.recursion.signature, text.depth, text.recursion.split)
     for signature in evaluated:
         if unknown := sorted(set(expand(signature)) - groups.keys()):
             raise UserError(

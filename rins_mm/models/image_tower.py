@@ -19,7 +19,9 @@ from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack, expand
+from rins_mm.models.draws import RecursionConfig
+from rins_mm.models.recursion import RecursiveStack
+from rins_mm.models.signatures import Calls, expand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,10 @@ def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
         isinstance(block, nn.Sequential) for block in blocks
     ):
         backbone.blocks = RecursiveStack(
-            list(blocks), config.recursion.signature, checkpoint_calls=config.checkpoint_calls
+            list(blocks),
+            config.recursion.signature,
+            split=config.recursion.split,
+            checkpoint_calls=config.checkpoint_calls,
         )
     elif config.checkpoint_calls:
         raise UserError(

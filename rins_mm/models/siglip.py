@@ -8,7 +8,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
-from rins_mm.models.recursion import Calls
+from rins_mm.models.signatures import Calls
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
 

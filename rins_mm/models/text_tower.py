@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
-from rins_mm.models.recursion import Calls, RecursionConfig, RecursiveStack, run_shared
+from rins_mm.models.recursion import RecursiveStack, run_shared
+from rins_mm.models.signatures import Calls
 from rins_mm.models.transformer import Block, Gelu, initialise_block
 
 
@@ -58,7 +60,10 @@ class TextTower(nn.Module):
             for _ in range(config.depth)
         ]
         self.blocks = RecursiveStack(
-            blocks, config.recursion.signature, checkpoint_calls=config.checkpoint_calls
+            blocks,
+            config.recursion.signature,
+            split=config.recursion.split,
+            checkpoint_calls=config.checkpoint_calls,
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.head = nn.Linear(config.width, embedding_width)

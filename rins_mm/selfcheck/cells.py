@@ -19,7 +19,7 @@ from data_pipelines.errors import UserError
 from eval.ranks import Ranks
 from rins_mm.config import LossConfig, TrainConfig
 from rins_mm.learner import Learner
-from rins_mm.models.recursion import expand
+from rins_mm.models.signatures import expand
 from rins_mm.selfcheck.reference import by_part, errors, reference
 from rins_mm.selfcheck.setting import NUM_PAIRS, make_model
 from rins_mm.watch import Watch

@@ -12,8 +12,8 @@ from torch import Tensor
 from data_pipelines.batch import ImageTextBatch
 from rins_mm.augment import augment
 from rins_mm.config import TrainConfig
-from rins_mm.models.recursion import expand
 from rins_mm.models.siglip import SigLIP
+from rins_mm.models.signatures import expand
 from rins_mm.selfcheck.setting import make_model
 
 PARTS = ("image_tower", "text_tower", "logit_scale", "logit_bias")

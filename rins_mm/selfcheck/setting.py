@@ -9,8 +9,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.loader import open_training_data, train_batches
 from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import expand
 from rins_mm.models.siglip import SigLIP
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTowerConfig
 
 NUM_PAIRS = 24

@@ -27,7 +27,7 @@ from eval.model_names import load_named
 from eval.onnx_model import OnnxModel
 from eval.open_clip_model import OpenClipModel
 from eval.sentence_transformers_model import SentenceTransformersModel
-from rins_mm.models.recursion import expand
+from rins_mm.models.signatures import expand
 
 STRINGS = [*WORDS, "", "A Photo, of A CAT!"]
 SHORT = ["cat", "A Photo, of A CAT!"]

@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from rins_mm.models.compiled import compile_blocks
+from rins_mm.models.draws import RecursionConfig, draw_calls
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig, draw_calls
 from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.models.text_tower import TextTowerConfig
 

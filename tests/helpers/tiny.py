@@ -7,8 +7,8 @@ import numpy as np
 from data_pipelines.tokenizers import SentencePieceTokenizer, read_model
 from rins_mm.config import EMOJI_TOKENIZER
 from rins_mm.encoder import SigLIPEncoder
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.siglip import build_model
 from rins_mm.models.text_tower import TextTowerConfig
 

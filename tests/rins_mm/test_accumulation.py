@@ -11,8 +11,8 @@ from eval.ranks import Ranks
 from rins_mm.accumulation import find_gradients, split
 from rins_mm.learner import Learner
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import expand
 from rins_mm.models.siglip import build_model
+from rins_mm.models.signatures import expand
 from rins_mm.watch import Watch
 
 KINDS = ("sigmoid", "softmax")

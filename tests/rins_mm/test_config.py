@@ -18,8 +18,8 @@ from rins_mm.config import (
     build_tokenizer,
 )
 from rins_mm.guard import GuardConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
 from rins_mm.recipes import load_config, recipe_names

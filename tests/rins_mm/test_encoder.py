@@ -12,7 +12,7 @@ import rins_mm
 from data_pipelines.errors import UserError
 from eval.encoder import DualEncoder
 from rins_mm.encoder import SigLIPEncoder
-from rins_mm.models.recursion import RecursionConfig
+from rins_mm.models.draws import RecursionConfig
 
 STRINGS = ["a red apple", "Someone riding a bicycle!", "", "an animal that swims, of all things"]
 SIGNATURES = ["AB", "AAB", "AAAB"]

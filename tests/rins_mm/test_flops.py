@@ -7,9 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rins_mm.flops import StepCost, image_cost, laid_out, text_cost
 from rins_mm.losses import dense_sigmoid_loss
+from rins_mm.models.draws import RecursionConfig, draw_calls, reachable_signatures
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
-from rins_mm.models.recursion import RecursionConfig, draw_calls, expand, reachable_signatures
 from rins_mm.models.siglip import build_model
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTower, TextTowerConfig
 
 RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)

@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.profiler import ProfilerActivity, profile
 
 from rins_mm.distributed import GradientBuffer, own_part, part_like, whole
-from rins_mm.models.recursion import RecursionConfig
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.sharding import ShardedGradients, gathered, shard, skeleton_of
 
 WORLD_SIZE = 3

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from data_pipelines.errors import UserError
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig, expand
 from rins_mm.models.siglip import SigLIP, build_model
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTowerConfig
 
 RINS = RecursionConfig(signature="A^3B")

@@ -10,8 +10,10 @@ from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 import timm
 
 from data_pipelines.errors import UserError
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
-from rins_mm.models.recursion import RecursionConfig, RecursiveStack, expand
+from rins_mm.models.recursion import RecursiveStack
+from rins_mm.models.signatures import expand
 
 SIGLIP = {
     "name": "vit_base_patch16_siglip_224",

@@ -18,10 +18,11 @@ from data_pipelines.loader import DataConfig, train_batches
 from data_pipelines.manifest import open_dataset
 from data_pipelines.tokenizers import SentencePieceTokenizer, read_model
 from rins_mm.config import EMOJI_TOKENIZER
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.packing import pad_right
-from rins_mm.models.recursion import RecursionConfig, expand
 from rins_mm.models.siglip import SigLIP
+from rins_mm.models.signatures import expand
 from rins_mm.models.sizes import text_tower
 from rins_mm.models.text_tower import TextTower, TextTowerConfig
 

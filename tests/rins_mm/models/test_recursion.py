@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.recursion import (
-    MAX_CALLS,
-    RecursiveStack,
-    expand,
-    group_sizes,
-    main,
-    run_shared,
-)
+from rins_mm.models.recursion import RecursiveStack, main, run_shared
+from rins_mm.models.signatures import MAX_CALLS, expand, group_sizes
 
 
 def outcome(function, *arguments):
@@ -240,8 +234,8 @@ def test_the_command_prints_calls_groups_and_costs(capsys):
     main(["A^3B", "--depth", "12"])
     out = capsys.readouterr().out
     assert "A A A B" in out
-    assert "A: 6 blocks, B: 6 blocks" in out
-    assert [line.split()[-1] for line in out.splitlines()[-2:]] == ["12", "24"]
+    assert "2: A 6 blocks, B 6 blocks" in out
+    assert "unique blocks 12\nblock runs    24, 2 times those" in out
 
 
 @pytest.mark.parametrize(
@@ -258,3 +252,42 @@ def test_the_command_prints_calls_groups_and_costs(capsys):
 def test_the_command_says_how_it_is_called(argv):
     with pytest.raises(UserError, match="SIGNATURE --depth BLOCKS"):
         main(argv)
+
+
+@pytest.mark.parametrize(
+    ("signature", "calls"),
+    [
+        ("(A^3B)_2", "AAABAAABAAABCCCD"),
+        ("(AB)_3", "ABCDEFGH"),
+        ("(ABAB)_1", "ABAB"),
+        ("(AAB)_2", "AABAABCCD"),
+        ("(ABCB)_2", "ABCBDEFEGHIHDEFE"),
+    ],
+)
+def test_a_degree_builds_each_group_by_the_same_signature(signature, calls):
+    assert "".join(expand(signature)) == calls
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        ("AB_2", "behind parentheses around the whole"),
+        ("(AB)(AB)_2", "behind parentheses around the whole"),
+        ("(AB)_", "a degree from 1 to 16"),
+        ("(AB)_0", "a degree from 1 to 16"),
+        ("(AB)_99", "a degree from 1 to 16"),
+        ("(AB)_5", "more than 26 groups"),
+        ("(A^9B)_3", "more than 256 calls"),
+    ],
+)
+def test_a_degree_that_cannot_be_is_refused_with_the_signature(signature, told):
+    with pytest.raises(UserError, match=told) as error:
+        expand(signature)
+    assert repr(signature) in str(error.value)
+
+
+def test_groups_have_the_sizes_of_a_split():
+    assert group_sizes("A^3B", 12, (4, 8)) == {"A": 4, "B": 8}
+    for split in ((4, 9), (12,), (0, 12), (3, 3, 6)):
+        with pytest.raises(UserError, match="does not cut 12 blocks into the 2 groups A B"):
+            group_sizes("A^3B", 12, split)

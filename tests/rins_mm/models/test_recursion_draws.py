@@ -6,13 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rins_mm.models.recursion import (
+from data_pipelines.errors import UserError
+from rins_mm.models.draws import (
     RecursionConfig,
+    check_recursion,
     draw_calls,
-    expand,
+    expected_calls,
     optional_calls,
     reachable_signatures,
 )
+from rins_mm.models.signatures import expand
 
 small_signatures = st.sampled_from(["AB", "A^3B", "ABAB", "A", "A^4", "ABC", "AAB^2C", "(AB)^2C"])
 
@@ -106,3 +109,95 @@ def test_every_pattern_of_skipped_calls_has_its_own_chance():
     seen = Counter(len(draw_calls(config, tower="image", seed=5, step=s)) - 1 for s in range(3000))
     chi_square = sum((seen[k] - 3000 * p) ** 2 / (3000 * p) for k, p in expected.items())
     assert chi_square < 16.3
+
+
+def drawn(config, num=3000):
+    return Counter("".join(draw_calls(config, tower="text", seed=2, step=s)) for s in range(num))
+
+
+def law_of_a_nested_signature(calls, degree, chance):
+    """Every outcome and its probability, written out: each level of each call by itself."""
+    letters = sorted(set(calls))
+    optional = optional_calls(calls)
+    inner = [{(n,): 1.0} for n in range(len(letters))]
+    if degree > 1:
+        below = law_of_a_nested_signature(calls, degree - 1, chance)
+        size = len(letters) ** (degree - 1)
+        inner = [
+            {tuple(n * size + leaf for leaf in leaves): p for leaves, p in below.items()}
+            for n in range(len(letters))
+        ]
+    law = Counter({(): 1.0})
+    for index, call in enumerate(calls):
+        after = Counter()
+        for so_far, probability in law.items():
+            skipped = chance if index in optional else 0.0
+            if skipped:
+                after[so_far] += probability * skipped
+            for leaves, p in inner[letters.index(call)].items():
+                after[so_far + leaves] += probability * (1 - skipped) * p
+        law = after
+    return law
+
+
+@pytest.mark.parametrize(("calls", "degree"), [("AAAB", 1), ("AAB", 2), ("ABCB", 1)])
+def test_draws_at_every_level_follow_the_exact_law(calls, degree):
+    config = RecursionConfig(signature=f"({calls})_{degree}", skip_probability=0.4)
+    law = {
+        "".join("ABCDEFGH"[leaf] for leaf in leaves): p
+        for leaves, p in law_of_a_nested_signature(tuple(calls), degree, 0.4).items()
+    }
+    seen = drawn(config)
+    assert seen.keys() <= law.keys()
+    likely = {form: p for form, p in law.items() if 3000 * p > 5}
+    chi_square = sum((seen[f] - 3000 * p) ** 2 / (3000 * p) for f, p in likely.items())
+    # Five standard deviations beyond its mean; the draws are fixed, so this passes always or never.
+    assert chi_square < len(likely) + 5 * (2 * len(likely)) ** 0.5
+    mean = expected_calls(config)
+    for letter in mean:
+        assert mean[letter] == pytest.approx(sum(p * f.count(letter) for f, p in law.items()))
+
+
+def test_every_group_of_a_nested_tower_runs_in_every_step():
+    config = RecursionConfig(signature="(A^3B)_2", skip_probability=1.0)
+    assert drawn(config, 20) == {"ABCD": 20}
+    forms = reachable_signatures(RecursionConfig(signature="(A^3B)_2", skip_probability=0.5))
+    assert forms == ["ABCD", "AABAABCCD", "AAABAAABAAABCCCD"]
+
+
+def test_each_call_may_have_its_own_chance_and_a_group_keeps_its_last_call():
+    config = RecursionConfig(signature="AAAB", skip_probabilities=(1.0, 1.0, 1.0, 1.0))
+    assert drawn(config, 20) == {"AB": 20}
+    config = RecursionConfig(signature="AAAB", skip_probabilities=(0.5, 0.0, 0.0, 0.0))
+    seen = drawn(config)
+    assert seen.keys() == {"AAB", "AAAB"}
+    assert abs(seen["AAB"] - 1500) < 5 * 750**0.5
+    assert expected_calls(config) == {"A": 2.5, "B": 1.0}
+
+
+def test_a_step_may_draw_one_of_several_patterns():
+    config = RecursionConfig(
+        signature="AAAB", patterns=("AB", "AAB", "AAAB"), pattern_probabilities=(0.64, 0.32, 0.04)
+    )
+    seen = drawn(config)
+    for pattern, p in zip(config.patterns, config.pattern_probabilities, strict=True):
+        assert abs(seen[pattern] - 3000 * p) < 5 * (3000 * p * (1 - p)) ** 0.5
+    assert expected_calls(config)["A"] == pytest.approx(1.4)
+    assert reachable_signatures(config) == ["AB", "AAB", "AAAB"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"skip_probability": 1.5}, r"text\.recursion\.skip_probability is 1\.5"),
+        ({"signature": "AAB", "skip_probabilities": (0.5, 0.5)}, "2 numbers for the 3 calls AAB"),
+        ({"skip_probability": 0.5, "skip_probabilities": (0.5, 0)}, "more than one of"),
+        ({"patterns": ("AB",)}, "1 patterns and 0 pattern_probabilities"),
+        ({"patterns": ("AB",), "pattern_probabilities": (0.7,)}, r"whose sum is 0\.7"),
+        ({"patterns": ("AC",), "pattern_probabilities": (1.0,)}, "cannot read the signature 'AC'"),
+        ({"patterns": ("A",), "pattern_probabilities": (1.0,)}, "each pattern must call A B"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(settings, told):
+    with pytest.raises(UserError, match=told):
+        check_recursion("text", RecursionConfig(**settings))

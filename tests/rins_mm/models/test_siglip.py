@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
-from rins_mm.models.recursion import RecursionConfig, expand
 from rins_mm.models.siglip import build_model, unit
+from rins_mm.models.signatures import expand
 from rins_mm.models.sizes import TEXT_SIZES, text_tower
 from rins_mm.models.text_tower import TextTowerConfig
 

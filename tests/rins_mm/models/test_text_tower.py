@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_pipelines.errors import UserError
+from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
-from rins_mm.models.recursion import RecursionConfig, expand
+from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
 PAD, END = 0, 1
