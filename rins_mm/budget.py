@@ -7,6 +7,7 @@ import torch
 
 from rins_mm.config import TrainConfig
 from rins_mm.flops import DEVICE_GIB, PEAK_FLOPS, STEP_PER_FORWARD, image_cost, text_cost
+from rins_mm.models.adapters import adapter_parameters
 from rins_mm.models.siglip import SigLIP
 
 BYTES_PER_PARAMETER = 16
@@ -26,6 +27,8 @@ class Budget:
     image_parameters: int
     text_parameters: int
     parameters: int
+    adapter_parameters: int
+    """Those by which rounds of the same group differ, and what latent thinking injects with."""
     flops_per_pair: float
     """Training, forward and backward, in the mean over the draws of skipped calls."""
     samples: int
@@ -47,10 +50,7 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
     image = image_cost(config.image)
     width = model.image_tower.embedding_width
     text = text_cost(config.text, embedding_width=width, length=caption_tokens)
-    flops = STEP_PER_FORWARD * (
-        image.expected_forward(config.image.recursion)
-        + text.expected_forward(config.text.recursion)
-    )
+    flops = image.expected_training() + text.expected_training()
     counts = [
         sum(p.numel() for p in tower.parameters())
         for tower in (model.image_tower, model.text_tower)
@@ -70,12 +70,18 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
         image_parameters=counts[0],
         text_parameters=counts[1],
         parameters=parameters,
+        adapter_parameters=sum(p.numel() for p in adapter_parameters(model).values()),
         flops_per_pair=flops,
         samples=samples,
         total_flops=flops * samples,
         state_bytes=float(BYTES_PER_PARAMETER * parameters),
         estimated_activation_bytes_per_pair=activations,
     )
+
+
+def describe_adapters(number: int, parameters: int) -> str:
+    """The parameters of adapters, and their share of all."""
+    return f"{number:,} parameters, {number / parameters:.2%} of all"
 
 
 def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: float) -> str:
@@ -95,6 +101,10 @@ def describe(budget: Budget, config: TrainConfig, *, device: str, utilisation: f
         (
             "parameters",
             f"{budget.parameters:,} (image {budget.image_parameters:,}, text {budget.text_parameters:,})",
+        ),
+        (
+            "adapters",
+            describe_adapters(budget.adapter_parameters, budget.parameters),
         ),
         (
             "signatures",

@@ -84,6 +84,9 @@ class TrainConfig:
     """Pairs per optimizer step, over all ranks."""
     micro_batch_size: int = 0
     """Pairs of a rank that run through the towers at once, each twice where its share holds more; 0: all."""
+    init_from: str = ""
+    """A run, checkpoint or export of this project whose weights the run begins with; its towers must be the same up
+    to recursion, and adapters that it lacks begin as they do without it. None: fresh weights."""
     seed: int = 0
     """Every random choice of the run is a pure function of this number."""
     checkpoint_every: int = 500

@@ -5,7 +5,7 @@ counts them. Axes: L tokens of a caption.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Int
@@ -13,7 +13,14 @@ from timm.layers import PatchDropout
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rins_mm.models.draws import RecursionConfig, expected_calls
+from rins_mm.models.adapters import expected_uses, rounds_with_adapters, uses
+from rins_mm.models.draws import (
+    CORE,
+    RecursionConfig,
+    expected_calls,
+    expected_rounds_without_gradient,
+    rounds_without_gradient,
+)
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig, set_fused_attention
 from rins_mm.models.signatures import Calls, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
@@ -35,10 +42,25 @@ class TowerCost:
     outside_blocks: float
     per_group: dict[str, float]
     blocks_per_group: dict[str, int]
+    recursion: RecursionConfig
+    per_adapter: dict[str, float] = field(default_factory=dict)
+    """One use of an adapter of each group; what latent thinking injects is counted with its core."""
 
     def forward(self, calls: Calls) -> float:
         """Operations of one forward pass under these calls."""
-        return self.outside_blocks + sum(self.per_group[letter] for letter in calls)
+        adapters = sum(self.per_adapter[letter] for letter, _ in uses(self.recursion, calls))
+        return self.outside_blocks + sum(self.per_group[letter] for letter in calls) + adapters
+
+    def training(self, calls: Calls) -> float:
+        """Operations of a forward and a backward pass; rounds without gradient have a forward pass alone."""
+        alone = rounds_without_gradient(self.recursion, calls) * self.per_group.get(CORE, 0.0)
+        return STEP_PER_FORWARD * (self.forward(calls) - alone) + alone
+
+    def expected_training(self) -> float:
+        """The same in the mean over the draws."""
+        rounds = expected_rounds_without_gradient(self.recursion)
+        alone = rounds * self.per_group.get(CORE, 0.0)
+        return STEP_PER_FORWARD * (self.expected_forward(self.recursion) - alone) + alone
 
     def layer_steps(self, calls: Calls) -> int:
         """How many blocks run under these calls."""
@@ -46,7 +68,10 @@ class TowerCost:
 
     def expected_forward(self, recursion: RecursionConfig) -> float:
         """Operations of one forward pass in training, in the mean over the draws of skipped calls."""
-        return self.outside_blocks + _expected(self.per_group, recursion)
+        adapters = sum(
+            number * self.per_adapter[letter] for letter, number in expected_uses(recursion).items()
+        )
+        return self.outside_blocks + _expected(self.per_group, recursion) + adapters
 
     def expected_layer_steps(self, recursion: RecursionConfig) -> float:
         """Blocks that run in one forward pass in training, in the mean over the draws."""
@@ -75,11 +100,29 @@ def _captions_cost(
     projections = 2 * tokens * (4 * config.width**2 + 2 * config.width * config.mlp_width)
     attention = 4 * pairs_of_tokens * config.width
     blocks = group_sizes(config.recursion.signature, config.depth, config.recursion.split)
+    per_group = {letter: size * (projections + attention) for letter, size in blocks.items()}
+    if config.recursion.kind == "latent":
+        per_group[CORE] += 4 * tokens * config.width**2
     return TowerCost(
         outside_blocks=2.0 * captions * config.width * embedding_width,
-        per_group={letter: size * (projections + attention) for letter, size in blocks.items()},
+        per_group=per_group,
         blocks_per_group=blocks,
+        recursion=config.recursion,
+        per_adapter={
+            letter: tokens * _adapter_operations(config, number)
+            for letter, number in blocks.items()
+        },
     )
+
+
+def _adapter_operations(config: TextTowerConfig, blocks: int) -> float:
+    """For one token and one use of an adapter of a group of so many blocks."""
+    width, adapter = config.width, config.recursion.adapter
+    if adapter == "lora":
+        # Inputs and outputs of the block's linear layers.
+        ends = 8 * width + 2 * config.mlp_width
+        return 2.0 * blocks * config.recursion.adapter_rank * ends
+    return 2.0 * width**2 if adapter == "linear" else 0.0
 
 
 class StepCost:
@@ -115,8 +158,8 @@ class StepCost:
             pairs_of_tokens=float(lengths.square().sum()),
         )
         logits = 2.0 * B * (B * world_size) * self.embedding_width
-        towers = B * self.image.forward(image_calls) + text.forward(text_calls)
-        return STEP_PER_FORWARD * (towers + logits)
+        towers = B * self.image.training(image_calls) + text.training(text_calls)
+        return towers + STEP_PER_FORWARD * logits
 
     def layer_steps(self, image_calls: Calls, text_calls: Calls) -> int:
         """How many blocks a pair passes, in both towers."""
@@ -136,24 +179,43 @@ def image_cost(config: ImageTowerConfig, *, training: bool = False) -> TowerCost
 
     In training, patches that are dropped cost nothing.
     """
+    tower = _empty_tower(config, training=training)
+    if tower.stack is None:
+        return TowerCost(
+            outside_blocks=_count(tower, ()),
+            per_group={"A": 0.0, "B": 0.0},
+            blocks_per_group={"A": 0, "B": 0},
+            recursion=config.recursion,
+        )
+    plain = tower
+    if config.recursion.adapter != "none":
+        recursion = replace(config.recursion, adapter="none")
+        plain = _empty_tower(replace(config, recursion=recursion), training=training)
+    outside = _count(plain, ())
+    per_group = {letter: _count(plain, (letter,)) - outside for letter in tower.stack.groups}
+    return TowerCost(
+        outside_blocks=outside,
+        per_group=per_group,
+        blocks_per_group={letter: len(blocks) for letter, blocks in tower.stack.groups.items()},
+        recursion=config.recursion,
+        per_adapter={
+            # Two rounds use one adapter at least.
+            letter: (_count(tower, (letter, letter)) - _count(plain, (letter, letter)))
+            / len(uses(config.recursion, (letter, letter)))
+            for letter in rounds_with_adapters(config.recursion)
+        },
+    )
+
+
+def _empty_tower(config: ImageTowerConfig, *, training: bool) -> ImageTower:
+    """A tower without weights that counts as one in training, or in use."""
     with torch.device("meta"):
         tower = ImageTower(config).eval().requires_grad_(False)
     set_fused_attention(tower, fused=False)
     for module in tower.modules():
         if isinstance(module, PatchDropout):
             module.train(training)
-    if tower.stack is None:
-        return TowerCost(
-            outside_blocks=_count(tower, ()),
-            per_group={"A": 0.0, "B": 0.0},
-            blocks_per_group={"A": 0, "B": 0},
-        )
-    outside = _count(tower, ())
-    return TowerCost(
-        outside_blocks=outside,
-        per_group={letter: _count(tower, (letter,)) - outside for letter in tower.stack.groups},
-        blocks_per_group={letter: len(blocks) for letter, blocks in tower.stack.groups.items()},
-    )
+    return tower
 
 
 def _count(tower: ImageTower, calls: Calls) -> float:

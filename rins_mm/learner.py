@@ -28,6 +28,7 @@ from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.siglip import SigLIP
 from rins_mm.models.signatures import Calls
 from rins_mm.optim import build_optimizer, set_learning_rate
+from rins_mm.round_telemetry import observed_rounds
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.sharding import ShardedGradients, gathered, on_parts, shard, skeleton_of
 from rins_mm.step_timer import StepTimer
@@ -94,6 +95,7 @@ class Learner:
         *,
         has_batch: bool = True,
         asked_to_stop: bool = False,
+        observe_rounds: bool = False,
     ) -> dict[str, Any] | None:
         """One update from this rank's share of a global batch; what to log of it.
 
@@ -109,7 +111,8 @@ class Learner:
         set_fused_attention(model, fused=self.fused_attention)
         statistics = [buffer.clone() for buffer in self.running_statistics]
         self.gradients.zero()
-        found = self.find_gradients(step, batch, image_calls, text_calls)
+        with observed_rounds(model, wanted=observe_rounds) as rounds:
+            found = self.find_gradients(step, batch, image_calls, text_calls)
         own_gradient_norm = self.gradients.own_norm()
         self.gradients.votes[STOP] = asked_to_stop
         self.gradients.votes[NO_BATCH] = not has_batch
@@ -148,6 +151,7 @@ class Learner:
         self.timer.enter("other")
         return {
             **metrics,
+            **rounds,
             "logit_scale": model.logit_scale.detach().exp(),
             "logit_bias": model.logit_bias.detach(),
             "skipped_steps": self.guard.skipped_steps,

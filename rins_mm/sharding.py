@@ -14,9 +14,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from rins_mm.distributed import GradientBuffer, own_part, whole
+from rins_mm.models.draws import most_rounds
 from rins_mm.models.recursion import RecursiveStack
 from rins_mm.models.siglip import SigLIP
-from rins_mm.models.signatures import expand
 
 
 def shard(model: SigLIP, mesh: DeviceMesh, *, bf16: bool) -> None:
@@ -30,10 +30,10 @@ def shard(model: SigLIP, mesh: DeviceMesh, *, bf16: bool) -> None:
     started: set[object] = set()
     model.register_forward_pre_hook(lambda *_: started.clear())
     for tower in (model.image_tower, model.text_tower):
-        calls = expand(tower.config.recursion.signature)
+        recursion = tower.config.recursion
         for stack in (part for part in tower.modules() if isinstance(part, RecursiveStack)):
             for letter in stack.groups:
-                repeated = calls.count(letter) > 1
+                repeated = letter in most_rounds(recursion)
                 for block in stack.group(letter):
                     fully_shard(
                         block, mesh=mesh, mp_policy=policy, reshard_after_forward=not repeated

@@ -23,14 +23,16 @@ from data_pipelines.manifest import Dataset
 from data_pipelines.tokenizers import Tokenizer
 from eval.ranks import Ranks, require_same
 from eval.suite import open_tasks, run_suite
-from rins_mm.budget import describe, estimate
+from rins_mm.budget import describe, describe_adapters, estimate
 from rins_mm.checkpoint import Checkpoint
 from rins_mm.checkpoint_writer import tidy
 from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
+from rins_mm.initial_weights import begin_with
 from rins_mm.learner import Learner
+from rins_mm.models.adapters import adapter_parameters
 from rins_mm.models.draws import reachable_signatures
 from rins_mm.models.siglip import SigLIP
 from rins_mm.recipes import load_config, recipe_names
@@ -110,6 +112,8 @@ def main(argv: list[str]) -> None:
         checkpoint = resume_run(config, facts, skip_damaged=command.skip_damaged)
     else:
         refuse_existing_run(config)
+    if config.init_from and checkpoint is None:
+        begin_with(model, tokenizer, Path(config.init_from))
     with (
         process_group(config.timeout_seconds) as ranks,
         Watch(ranks, config.timeout_seconds) as watch,
@@ -186,7 +190,7 @@ def train(
             ),
         )
         trainer.writer.check_room(**learner.saved_parts())
-        run_log.say(opening_line(config, dataset, ranks, first_step))
+        run_log.say(opening_line(config, model, dataset, ranks, first_step))
         batches = train_batches(
             config.data,
             dataset,
@@ -255,13 +259,19 @@ def evaluation_data(config: TrainConfig) -> Path | None:
     return Path(config.evaluation.data) if config.evaluation.data else None
 
 
-def opening_line(config: TrainConfig, dataset: Dataset, ranks: Ranks, first_step: int) -> str:
+def opening_line(
+    config: TrainConfig, model: SigLIP, dataset: Dataset, ranks: Ranks, first_step: int
+) -> str:
     """What is about to run, in one line."""
+    added = sum(p.numel() for p in adapter_parameters(model).values())
+    adapters = describe_adapters(added, sum(p.numel() for p in model.parameters()))
     begin = f"resuming after step {first_step}" if first_step else "training"
     return (
         f"{begin}: {config.max_steps} steps of {config.batch_size} pairs from {dataset.num_samples} samples, "
         f"{ranks.world_size} ranks, {config.precision}, text {config.text.recursion.signature} "
         f"(p_s {config.text.recursion.skip_probability}), image {config.image.recursion.signature}"
+        f"{f', adapters of {adapters}' if added else ''}"
+        f"{f', beginning with {config.init_from}' if config.init_from else ''}"
         f"{', deterministic' if config.deterministic else ''}"
     )
 

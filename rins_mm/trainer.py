@@ -90,6 +90,8 @@ class Trainer:
                 batch or self.blank,
                 has_batch=batch is not None,
                 asked_to_stop=bool(self.stop),
+                observe_rounds=self.ranks.is_first
+                and due(step + 1, config.log_every, config.max_steps),
             )
             if batch is None or metrics is None:
                 return self.leave(step)
@@ -163,7 +165,7 @@ class Trainer:
     def log(self, done: int, metrics: Mapping[str, Any], sample_keys: Sequence[str]) -> None:
         """One row of metrics.jsonl and one line on the console."""
         hashes = self.ranks.all_gather(hashes_of(sample_keys))
-        numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        numbers = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in metrics.items()}
         self.run_log.write_step(
             {
                 "step": done,

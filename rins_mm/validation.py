@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
-from rins_mm.models.draws import check_recursion
+from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import check_optimizer_name

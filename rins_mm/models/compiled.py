@@ -3,6 +3,7 @@
 import torch
 from torch.fx.experimental import _config as symbolic_shapes
 
+from rins_mm.models.adapters import rounds_with_adapters
 from rins_mm.models.siglip import SigLIP
 
 
@@ -21,7 +22,12 @@ def compile_blocks(model: SigLIP, *, backend: str) -> None:
     if stack is not None:
         for index in range(len(stack)):
             stack[index].compile(backend=backend)
-    # One graph for each block in training, and one in evaluation.
+    # One graph for each block in training, and one in evaluation; with changes of low rank, of each round.
+    rounds = 1 + max(
+        len(numbers)
+        for tower in (model.text_tower, model.image_tower)
+        for numbers in ((), *rounds_with_adapters(tower.config.recursion).values())
+    )
     torch._dynamo.config.recompile_limit = max(
-        torch._dynamo.config.recompile_limit, 2 * (len(blocks) + len(stack or ()))
+        torch._dynamo.config.recompile_limit, 2 * rounds * (len(blocks) + len(stack or ()))
     )

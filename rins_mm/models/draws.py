@@ -1,12 +1,15 @@
 """Which calls of a signature run in a training step: a pure function of (seed, step)."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from data_pipelines.errors import UserError
 from data_pipelines.hashing import stable_hash
+from rins_mm.models.latent_rounds import latent_rounds, mean_rounds_up_to
 from rins_mm.models.signatures import Calls, Path, Signature, expand, parse
+
+CORE = "B"
+"""The group that latent thinking repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,39 @@ class RecursionConfig:
     """Signatures of which each training step draws one; none: calls are skipped instead."""
     pattern_probabilities: tuple[float, ...] = ()
     """Their probabilities."""
+    adapter: Literal["none", "linear", "lora", "scale"] = "none"
+    """What the rounds of a repeated group do not share. linear: x + W(norm(x)), W starting at zero; lora: a
+    change of low rank to each linear layer, starting at zero; scale: a factor on each element, starting at 1."""
+    adapter_place: Literal["between_rounds", "before_next_group", "after_stack"] = (
+        "before_next_group"
+    )
+    """linear and scale only: before a round; after the last of several rounds; or after all groups."""
+    adapter_index: Literal["rounds_run", "round"] = "rounds_run"
+    """After the last round, rounds_run: one adapter, that of the number of rounds that ran; round: those of all
+    these rounds, one after the other."""
+    adapter_norm: bool = True
+    """linear only: whether x is normalised (LayerNorm without parameters) before W."""
+    adapter_rank: int = 8
+    """lora only: its rank."""
+    adapter_first_round: int = 2
+    """The first round that has an adapter; 2 leaves AB the plain tower."""
+    kind: Literal["signature", "latent"] = "signature"
+    """latent: latent recurrent thinking (arXiv 2502.05171). A signature AB^rC names the prelude A, the core B and
+    the coda C; each round of the core is given the prelude's output again, and r is the mean number of rounds."""
+    latent_sigma: float = 0.5
+    """latent only: spread of the logarithm of the rate of the Poisson law; 0: a plain Poisson law."""
+    latent_gradient_rounds: int = 8
+    """latent only: how many of the last rounds have gradients; earlier ones cost a forward pass alone."""
 
 
 def draw_calls(config: RecursionConfig, *, tower: str, seed: int, step: int) -> Calls:
     """The calls of one training step: a pure function of its arguments, so equal on every rank."""
     if config.patterns:
         return _draw_pattern(config, _uniform("pattern", tower, seed, step))
+    if config.kind == "latent":
+        uniforms = (_uniform("latent", tower, seed, step, number) for number in range(2))
+        rounds = latent_rounds(_latent_mean(config), config.latent_sigma, uniforms)
+        return ("A", *([CORE] * rounds), "C")
     signature, chances = _levels(config)
 
     def kept(path: Path) -> list[int]:
@@ -44,6 +74,40 @@ def draw_calls(config: RecursionConfig, *, tower: str, seed: int, step: int) -> 
         ]
 
     return signature.unfold(kept)
+
+
+def _latent_mean(config: RecursionConfig) -> int:
+    return expand(config.signature).count(CORE)
+
+
+def rounds_without_gradient(config: RecursionConfig, calls: Calls) -> int:
+    """How many of the first rounds of the core a training step runs forward alone."""
+    if config.kind != "latent":
+        return 0
+    return max(0, calls.count(CORE) - config.latent_gradient_rounds)
+
+
+def expected_rounds_without_gradient(config: RecursionConfig) -> float:
+    """The same in the mean over the draws."""
+    if config.kind != "latent":
+        return 0.0
+    mean = _latent_mean(config)
+    return mean - mean_rounds_up_to(mean, config.latent_sigma, config.latent_gradient_rounds)
+
+
+def most_rounds(config: RecursionConfig) -> dict[str, int]:
+    """The groups that run more than once in some training step, and how often they run at most.
+
+    Of a latent tower's core, which has no bound, the mean is said.
+    """
+    sequences = [expand(signature) for signature in (config.signature, *config.patterns)]
+    counts = {
+        letter: max(calls.count(letter) for calls in sequences)
+        for letter in sorted(set(sequences[0]))
+    }
+    if config.kind == "latent":
+        return {CORE: counts[CORE]}
+    return {letter: count for letter, count in counts.items() if count > 1}
 
 
 def _draw_pattern(config: RecursionConfig, uniform: float) -> Calls:
@@ -100,6 +164,8 @@ def expected_calls(config: RecursionConfig) -> dict[str, float]:
             for call in expand(pattern):
                 inner[call] = inner.get(call, 0.0) + probability
         return inner
+    if config.kind == "latent":
+        return {"A": 1.0, CORE: float(_latent_mean(config)), "C": 1.0}
     signature, chances = _levels(config)
     for call, chance in zip(signature.calls, chances, strict=True):
         inner[call] = inner.get(call, 0.0) + 1.0 - chance
@@ -113,10 +179,15 @@ def expected_calls(config: RecursionConfig) -> dict[str, float]:
 def reachable_signatures(config: RecursionConfig) -> list[str]:
     """The signature and its shallower forms with fewer rounds, shortest first: AB, AAB, AAAB for A^3B.
 
-    With a degree all levels lose as many rounds; of patterns each is its own form.
+    With a degree all levels lose as many rounds; of patterns each is its own form; the rounds of a latent
+    tower are halved again and again.
     """
     signature = parse(config.signature)
-    if config.patterns:
+    if config.kind == "latent":
+        rounds = _latent_mean(config)
+        halvings = {rounds >> shift for shift in range(rounds.bit_length())}
+        forms = {f"A{CORE * number}C" for number in halvings}
+    elif config.patterns:
         forms = {"".join(expand(pattern)) for pattern in (*config.patterns, config.signature)}
     else:
         optional = optional_calls(signature.calls)
@@ -129,42 +200,3 @@ def reachable_signatures(config: RecursionConfig) -> list[str]:
 
 def _always(kept: list[int], _: Path) -> list[int]:
     return kept
-
-
-def check_recursion(tower: str, recursion: RecursionConfig) -> None:
-    """Refuse what cannot be drawn: a UserError names the setting, its value and the mend."""
-    calls = expand(recursion.signature)
-    name = f"{tower}.recursion"
-    chances = (recursion.skip_probability, *recursion.skip_probabilities)
-    if not all(0.0 <= chance <= 1.0 for chance in chances):
-        setting = "skip_probabilities" if recursion.skip_probabilities else "skip_probability"
-        raise UserError(
-            f"{name}.{setting} is {getattr(recursion, setting)}; probabilities lie in [0, 1]"
-        )
-    num_chances = len(recursion.skip_probabilities)
-    if num_chances not in (0, len(calls)):
-        raise UserError(
-            f"{name}.skip_probabilities has {num_chances} numbers for the {len(calls)} calls "
-            f"{''.join(calls)} of {recursion.signature!r}; give one for each call"
-        )
-    ways = (recursion.skip_probability > 0, num_chances > 0, len(recursion.patterns) > 0)
-    if sum(ways) > 1:
-        raise UserError(
-            f"{name} sets more than one of skip_probability, skip_probabilities and patterns; choose one"
-        )
-    weights = recursion.pattern_probabilities
-    if len(weights) != len(recursion.patterns):
-        raise UserError(
-            f"{name} has {len(recursion.patterns)} patterns and {len(weights)} pattern_probabilities; "
-            "give one for each"
-        )
-    if weights and not (min(weights) >= 0 and math.isclose(sum(weights), 1.0, abs_tol=1e-6)):
-        raise UserError(
-            f"{name}.pattern_probabilities are {weights}, whose sum is {sum(weights):g}; it must be 1"
-        )
-    for pattern in recursion.patterns:
-        if set(expand(pattern)) != set(calls):
-            raise UserError(
-                f"{name}.patterns has {pattern!r}, which does not run the same groups as the signature "
-                f"{recursion.signature!r}; each pattern must call {' '.join(sorted(set(calls)))}"
-            )

@@ -19,6 +19,7 @@ from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
+from rins_mm.models.adapters import Adapters
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.recursion import RecursiveStack
 from rins_mm.models.signatures import Calls, expand
@@ -70,7 +71,8 @@ class ImageTower(nn.Module):
         self.embedding_width: int = getattr(
             self.backbone, "head_hidden_size", self.backbone.num_features
         )
-        _install_recursion(self.backbone, config)
+        self.adapters = Adapters(config.recursion, self.backbone.num_features)
+        _install_recursion(self.backbone, config, self.adapters)
         for name, values in (("mean", config.mean), ("std", config.std)):
             # Part of the configuration, not of the weights.
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
@@ -167,7 +169,7 @@ def _convolutional_stem(channels: Sequence[int]) -> Any:
     return build
 
 
-def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
+def _install_recursion(backbone: Any, config: ImageTowerConfig, adapters: Adapters) -> None:
     """Replace the model's list of blocks by a stack that can repeat them."""
     blocks = getattr(backbone, "blocks", None)
     # The `blocks` of convolutional models are stages of different widths, each a Sequential.
@@ -179,6 +181,7 @@ def _install_recursion(backbone: Any, config: ImageTowerConfig) -> None:
             config.recursion.signature,
             split=config.recursion.split,
             checkpoint_calls=config.checkpoint_calls,
+            adapters=adapters,
         )
     elif config.checkpoint_calls:
         raise UserError(

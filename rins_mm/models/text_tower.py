@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
+from rins_mm.models.adapters import Adapters
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
-from rins_mm.models.recursion import RecursiveStack, run_shared
+from rins_mm.models.recursion import RecursiveStack, Running, run_shared
 from rins_mm.models.signatures import Calls
 from rins_mm.models.transformer import Block, Gelu, initialise_block
 
@@ -59,11 +60,13 @@ class TextTower(nn.Module):
             Block(config.width, config.num_heads, config.mlp_width, config.gelu)
             for _ in range(config.depth)
         ]
+        self.adapters = Adapters(config.recursion, config.width)
         self.blocks = RecursiveStack(
             blocks,
             config.recursion.signature,
             split=config.recursion.split,
             checkpoint_calls=config.checkpoint_calls,
+            adapters=self.adapters,
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.head = nn.Linear(config.width, embedding_width)
@@ -82,12 +85,18 @@ class TextTower(nn.Module):
             self.blocks.check(calls)
         x, mask, last = self._embed(tokens, offsets)
 
-        def run_group(letter: str, x: Tensor) -> Tensor:
-            return self.blocks.run_group(letter, x, mask)
+        def run_call(letter: str, running: Running) -> Running:
+            return self.blocks.run_call(letter, running, mask)
 
+        def pooled(x: Tensor) -> Tensor:
+            return x[:, -1] if last is None else x.flatten(0, 1)[last]
+
+        if self.blocks.probe is not None:
+            self.blocks.probe.positions = pooled
+        start = self.blocks.begin(x, variants)
         return [
-            self.head(self.norm(x[:, -1] if last is None else x.flatten(0, 1)[last]))
-            for x in run_shared(run_group, x, variants)
+            self.head(self.norm(pooled(self.blocks.end(running))))
+            for running in run_shared(run_call, start, variants)
         ]
 
     def _embed(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_pipelines.errors import UserError
-from rins_mm.models.recursion import main, RecursiveStack, run_shared
+from rins_mm.models.recursion import RecursiveStack, main, run_shared
 from rins_mm.models.signatures import MAX_CALLS, expand, group_sizes
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from data_pipelines.errors import UserError
 from rins_mm.models.draws import (
     RecursionConfig,
-    check_recursion,
     draw_calls,
     expected_calls,
     optional_calls,
     reachable_signatures,
 )
+from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand
 
 small_signatures = st.sampled_from(["AB", "A^3B", "ABAB", "A", "A^4", "ABC", "AAB^2C", "(AB)^2C"])
