@@ -102,8 +102,6 @@ class RecursiveStack(nn.Sequential):
         if is_core and running.calls.count(letter) < running.without_gradient:
             with torch.no_grad():
                 x = self._run_group(letter, running, *arguments, **settings)
-            # What autocast has cast without gradient must not serve the rounds that have one.
-            torch.clear_autocast_cache()
         else:
             x = self._run_group(letter, running, *arguments, **settings)
         if self.probe is not None:

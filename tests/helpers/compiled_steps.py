@@ -14,16 +14,25 @@ from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.models.text_tower import TextTowerConfig
 
-RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)
+RECURSIONS = {
+    "none": RecursionConfig(signature="A^3B", skip_probability=0.5),
+    "linear": RecursionConfig(signature="A^3B", skip_probability=0.5, adapter="linear"),
+    "lora": RecursionConfig(signature="A^3B", skip_probability=0.5, adapter="lora", adapter_rank=2),
+    "latent": RecursionConfig(kind="latent", signature="AB^3C", latent_gradient_rounds=2),
+}
+RINS = RECURSIONS[sys.argv[2]]
+DEPTH = 3 if RINS.kind == "latent" else 2
+WARM_UP = {"none": 1, "linear": 1, "lora": 12, "latent": 12}[sys.argv[2]]
+"""Steps after which all has been seen: each round with a change of its own is a graph, and so is one without gradient."""
 
 
 def build() -> SigLIP:
     """Two small towers, both recursive."""
     image = ImageTowerConfig(
-        image_size=16, patch_size=8, width=32, depth=2, num_heads=2, recursion=RINS
+        image_size=16, patch_size=8, width=32, depth=DEPTH, num_heads=2, recursion=RINS
     )
     text = TextTowerConfig(
-        width=32, depth=2, num_heads=2, mlp_width=64, context_length=12, recursion=RINS
+        width=32, depth=DEPTH, num_heads=2, mlp_width=64, context_length=12, recursion=RINS
     )
     return build_model(image, text, vocab_size=20, pad_token=0, seed=1).train()
 
@@ -55,7 +64,8 @@ def main() -> None:
     names = list(model.state_dict())
     compile_blocks(model, backend="aot_eager")
     assert list(model.state_dict()) == names
-    step(model, 0)
+    for number in range(WARM_UP):
+        step(model, number)
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -64,7 +74,7 @@ def main() -> None:
     assert not counters["graph_break"], counters["graph_break"]
     for number in (1, last // 2, last):
         torch.testing.assert_close(found[number - 1], step(eager, number), rtol=1e-4, atol=1e-5)
-    print(f"{graphs} graphs, {last} steps, nothing compiled after the first")
+    print(f"{graphs} graphs, {last} steps, nothing compiled after the first {WARM_UP}")
 
 
 if __name__ == "__main__":

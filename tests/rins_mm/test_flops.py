@@ -171,3 +171,52 @@ def test_patches_that_are_dropped_cost_nothing_in_training():
     # The projections halve, attention is quartered.
     assert 0.25 < half.per_group["A"] / whole.per_group["A"] < 0.5
     assert image_cost(ImageTowerConfig(**sizes, patch_dropout=0.5)) == whole
+
+
+ADAPTED = {
+    "linear": {"adapter": "linear"},
+    "each round": {"adapter": "linear", "adapter_index": "round", "adapter_first_round": 1},
+    "lora": {"adapter": "lora", "adapter_rank": 3},
+    "scale": {"adapter": "scale"},
+    "latent": {"kind": "latent", "signature": "AB^3C"},
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTED)
+def test_adapters_and_injection_are_counted_as_torch_counts_them(kind):
+    recursion = RecursionConfig(**{"signature": "A^3B", **ADAPTED[kind]})
+    text = text_config(depth=3 if kind == "latent" else 4, recursion=recursion)
+    image = ImageTowerConfig(
+        image_size=32, patch_size=8, width=48, depth=3 if kind == "latent" else 2, num_heads=3,
+        recursion=recursion,
+    )  # fmt: skip
+    model = build_model(image, text, vocab_size=50, pad_token=0, seed=0).requires_grad_(False)
+    set_fused_attention(model.eval(), fused=False)
+    tokens, offsets = torch.ones(12, dtype=torch.int32), torch.tensor([0, 6, 12]).int()
+    text_price = text_cost(text, embedding_width=48, length=6.0)
+    image_price = image_cost(image)
+    for signature in ("ABC", "AB^3C") if kind == "latent" else ("AB", "AAB", "A^5B"):
+        calls = expand(signature)
+        found = counted(lambda calls=calls: model.text_tower(tokens, offsets, calls))
+        assert found == 2 * text_price.forward(calls)
+        found = counted(lambda calls=calls: model.image_tower(torch.rand(2, 3, 32, 32), calls))
+        assert found == 2 * image_price.forward(calls)
+
+
+def test_rounds_without_gradient_cost_a_forward_pass_and_no_more():
+    recursion = RecursionConfig(kind="latent", signature="AB^6C", latent_gradient_rounds=2)
+    config = text_config(depth=3, recursion=recursion)
+    tower = TextTower(config, vocab_size=50, pad_token=0, embedding_width=16)
+    tokens, offsets = torch.ones(12, dtype=torch.int32), torch.tensor([0, 6, 12]).int()
+    cost = text_cost(config, embedding_width=16, length=6.0)
+
+    def counted_step(calls):
+        return counted(lambda: tower(tokens, offsets, calls).sum().backward())
+
+    # Only its last two rounds have gradients: three further ones add three forward passes.
+    short, long = expand("AB^2C"), expand("AB^5C")
+    assert counted_step(long) - counted_step(short) == 2 * 3 * cost.per_group["B"]
+    assert 2 * cost.training(long) == counted_step(long)
+    draws = [draw_calls(recursion, tower="text", seed=0, step=step) for step in range(600)]
+    mean = sum(map(cost.training, draws)) / len(draws)
+    assert cost.expected_training() == pytest.approx(mean, rel=0.05)

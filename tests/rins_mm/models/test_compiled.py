@@ -7,12 +7,20 @@ import sys
 import pytest
 
 
-@pytest.mark.slow
-def test_two_hundred_stochastic_steps_compile_nothing_after_the_first_and_give_eager_gradients(
-    repository,
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        pytest.param("none", "200", marks=pytest.mark.slow),
+        pytest.param("linear", "30", marks=pytest.mark.long),
+        pytest.param("lora", "30", marks=pytest.mark.long),
+        pytest.param("latent", "30", marks=pytest.mark.long),
+    ],
+)
+def test_stochastic_steps_compile_nothing_once_each_round_was_seen_and_give_eager_gradients(
+    repository, kind, steps
 ):
     ended = subprocess.run(
-        [sys.executable, str(repository / "tests" / "helpers" / "compiled_steps.py"), "200"],
+        [sys.executable, str(repository / "tests" / "helpers" / "compiled_steps.py"), steps, kind],
         env=os.environ | {"PYTHONPATH": str(repository)},
         capture_output=True,
         text=True,
@@ -20,4 +28,4 @@ def test_two_hundred_stochastic_steps_compile_nothing_after_the_first_and_give_e
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert "200 steps, nothing compiled after the first" in ended.stdout
+    assert f"{steps} steps, nothing compiled after the first" in ended.stdout
