@@ -23,7 +23,7 @@ RECURSIONS = {
 RINS = RECURSIONS[sys.argv[2]]
 DEPTH = 3 if RINS.kind == "latent" else 2
 WARM_UP = {"none": 1, "linear": 1, "lora": 12, "latent": 12}[sys.argv[2]]
-"""Steps after which all has been seen: each round with a change of its own is a graph, and so is one without gradient."""
+"""Steps after which all was seen: each round with a change of low rank is a graph, and so are those without gradient."""
 
 
 def build() -> SigLIP:
@@ -49,12 +49,9 @@ def step(model: SigLIP, number: int) -> torch.Tensor:
     image_features, text_features = model(images, tokens, offsets, *calls)
     loss = (image_features * text_features).sum()
     loss.backward()
-    return torch.cat([loss.detach()[None], *(part.grad.flatten() for part in parts(model))])
-
-
-def parts(model: SigLIP) -> list[torch.nn.Parameter]:
-    """The parameters that this step could reach."""
-    return [p for p in model.parameters() if p.grad is not None]
+    # What these calls do not use has no gradient, or one of zero from an earlier step.
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.cat([loss.detach()[None], *(gradient.flatten() for gradient in gradients)])
 
 
 def main() -> None:

@@ -72,7 +72,8 @@ def test_the_same_weights_in_the_same_order_give_the_same_vectors(signature):
         for call in stack.calls:
             for block in stack.group(call):
                 found = block(found, None)
-        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+        # x-transformers' softmax is in fp32 always.
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
         class WithoutMask(nn.Module):
             def __init__(self, block):
