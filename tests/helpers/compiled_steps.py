@@ -23,7 +23,7 @@ RECURSIONS = {
 RINS = RECURSIONS[sys.argv[2]]
 DEPTH = 3 if RINS.kind == "latent" else 2
 WARM_UP = {"none": 1, "linear": 1, "lora": 12, "latent": 12}[sys.argv[2]]
-"""Steps after which all was seen: each round with a change of low rank is a graph, and so are those without gradient."""
+"""Steps after which all was seen: each round with a change of low rank is a graph, and so is one without gradient."""
 
 
 def build() -> SigLIP:
