@@ -114,7 +114,7 @@ class BatchMaker:
             strict=True,
         )
         return [
-            _Row(sample, self.captions[source], stable_hash("row", self.seed, epoch, sample))
+            _Row(sample, self.captions[source], row_seed(self.seed, epoch, sample))
             for sample, source, epoch in mine
         ]
 
@@ -138,6 +138,11 @@ class BatchMaker:
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
         tokens = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
         return torch.from_numpy(tokens), torch.from_numpy(offsets)
+
+
+def row_seed(seed: int, epoch: int, sample: int) -> int:
+    """What all that is drawn for a sample in an epoch of its source comes from."""
+    return stable_hash("row", seed, epoch, sample)
 
 
 class _Row(NamedTuple):

@@ -73,13 +73,24 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """What runs that are compared spend alike."""
+
+    match: Literal["steps", "samples", "layer_steps", "flops"] = "steps"
+    """steps: max_steps. Otherwise max_steps follows from amount: pairs; blocks that a pair passes in both towers,
+    summed over the steps; or training FLOPs (what is computed twice to save memory counts once)."""
+    amount: float = 0.0
+    """How much of it; 0 with steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that a run is. A recipe returns one; flags change its leaves; config.json records it."""
 
     run_dir: str = "runs/unnamed"
     """Folder of the run: configuration, metrics, checkpoints, evaluations."""
     max_steps: int = 1000
-    """Length of the run in optimizer steps."""
+    """Length of the run in optimizer steps; found from the budget where that matches anything else."""
     batch_size: int = 256
     """Pairs per optimizer step, over all ranks."""
     micro_batch_size: int = 0
@@ -119,6 +130,7 @@ class TrainConfig:
     """Also write TensorBoard files."""
     profile: int = 0
     """Steps that the first rank traces by torch's profiler, soon after each start, into profile/; 0: none."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     image: ImageTowerConfig = field(default_factory=ImageTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
     loss: LossConfig = field(default_factory=LossConfig)

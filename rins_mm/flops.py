@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Real
 from timm.layers import PatchDropout
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -141,7 +141,7 @@ class StepCost:
 
     def flops(
         self,
-        caption_lengths: Int[Tensor, " B"],
+        caption_lengths: Real[Tensor, " B"],
         image_calls: Calls,
         text_calls: Calls,
         *,
@@ -149,22 +149,37 @@ class StepCost:
     ) -> float:
         """Operations of one rank's share of a step: towers, and its rows of the loss."""
         B = len(caption_lengths)
+        text = self._text_cost(caption_lengths).training(text_calls)
+        return B * self.image.training(image_calls) + text + self._loss_flops(B, world_size)
+
+    def expected_flops(self, caption_lengths: Real[Tensor, " B"], *, world_size: int) -> float:
+        """The same in the mean over the draws."""
+        B = len(caption_lengths)
+        text = self._text_cost(caption_lengths).expected_training()
+        return B * self.image.expected_training() + text + self._loss_flops(B, world_size)
+
+    def _text_cost(self, caption_lengths: Real[Tensor, " B"]) -> TowerCost:
         lengths = laid_out(self.text, caption_lengths.double())
-        text = _captions_cost(
+        return _captions_cost(
             self.text,
             self.embedding_width,
-            captions=B,
+            captions=len(lengths),
             tokens=float(lengths.sum()),
             pairs_of_tokens=float(lengths.square().sum()),
         )
-        logits = 2.0 * B * (B * world_size) * self.embedding_width
-        towers = B * self.image.training(image_calls) + text.training(text_calls)
-        return towers + STEP_PER_FORWARD * logits
+
+    def _loss_flops(self, B: int, world_size: int) -> float:
+        return STEP_PER_FORWARD * 2.0 * B * (B * world_size) * self.embedding_width
 
     def layer_steps(self, image_calls: Calls, text_calls: Calls) -> int:
         """How many blocks a pair passes, in both towers."""
         text = sum(self.text_blocks[letter] for letter in text_calls)
         return self.image.layer_steps(image_calls) + text
+
+    def expected_layer_steps(self) -> float:
+        """The same in the mean over the draws."""
+        image = self.image.expected_layer_steps(self.image.recursion)
+        return image + _expected(self.text_blocks, self.text.recursion)
 
 
 def laid_out(config: TextTowerConfig, lengths: Tensor) -> Tensor:

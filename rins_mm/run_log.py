@@ -54,11 +54,18 @@ class RunLog:
         if self.active:
             self.console.print(message, markup=False)
 
+    def write_plan(self, plan: Mapping[str, Any], in_words: Mapping[str, str]) -> None:
+        """Append what the run will spend to metrics.jsonl, and print it."""
+        self._write({"step": 0, "plan": plan})
+        for name, value in in_words.items():
+            self.say(f"{name}: {value}")
+
     def write_step(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl, at full precision, and print its line."""
         self._write(row)
+        budget = f"budget {row['budget_spent']:.1%}  " if "budget_spent" in row else ""
         self.say(
-            f"step {row['step']:>6}  loss {row['loss']:.4f}  {row['samples_per_second']:.0f} samples/s  "
+            f"step {row['step']:>6}  {budget}loss {row['loss']:.4f}  {row['samples_per_second']:.0f} samples/s  "
             f"{row['flops_per_second'] / 1e12:.3g} TFLOP/s  MFU {row['mfu']:.0%}  "
             f"{row['layer_steps']:.1f} layers  wait {row['data_wait_fraction']:.0%}  "
             f"model {row['forward_backward_fraction']:.0%}  exchange {row['exchange_fraction']:.0%}  "

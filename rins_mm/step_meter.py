@@ -1,4 +1,4 @@
-"""What steps did and how long it took them: the numbers of a row of metrics.jsonl that are about speed."""
+"""What steps did and how long it took them: the numbers of metrics.jsonl about speed, and about all that was spent."""
 
 import json
 import math
@@ -10,18 +10,32 @@ from jaxtyping import Int
 
 from eval.ranks import Ranks
 from rins_mm.flops import StepCost
+from rins_mm.matching import Spending
 from rins_mm.step_timer import StepTimer
 
 
 class StepMeter:
-    """Work and time of the steps since the last reading."""
+    """Work and time of the steps since the last reading, and the work of all steps of the run.
 
-    def __init__(self, cost: StepCost, timer: StepTimer, ranks: Ranks, *, peak: float) -> None:
+    `earlier` is what was spent before this launch; None where that is not known.
+    """
+
+    def __init__(
+        self,
+        cost: StepCost,
+        timer: StepTimer,
+        ranks: Ranks,
+        *,
+        peak: float,
+        earlier: Spending | None,
+    ) -> None:
         self.cost = cost
         self.timer = timer
         self.ranks = ranks
         self.peak = peak
         """Operations per second that one rank's device can do at most."""
+        self.earlier = earlier
+        self.own_flops, self.own_layer_steps = 0.0, 0
         self.restart()
 
     def restart(self) -> None:
@@ -34,8 +48,28 @@ class StepMeter:
     ) -> None:
         """A step of this rank has been taken, under these calls."""
         calls = tuple(image_calls), tuple(text_calls)
-        self.flops += self.cost.flops(caption_lengths, *calls, world_size=self.ranks.world_size)
-        self.layer_steps += self.cost.layer_steps(*calls)
+        flops = self.cost.flops(caption_lengths, *calls, world_size=self.ranks.world_size)
+        layer_steps = self.cost.layer_steps(*calls)
+        self.flops += flops
+        self.layer_steps += layer_steps
+        self.own_flops += flops
+        self.own_layer_steps += layer_steps
+
+    def spent(self, steps: int, batch_size: int) -> Spending | None:
+        """What the first `steps` steps of the run, now done, have cost on all ranks, which all must ask.
+
+        None where an earlier version, which did not count, took some of them.
+        """
+        every_rank = self.ranks.all_gather(torch.tensor(self.own_flops, dtype=torch.float64))
+        if self.earlier is None:
+            return None
+        return Spending(
+            steps=steps,
+            samples=steps * batch_size,
+            # Every rank takes all steps, by the same calls.
+            layer_steps=self.earlier.layer_steps + self.own_layer_steps,
+            flops=self.earlier.flops + float(every_rank.sum()),
+        )
 
     def read(self, batch_size: int) -> dict[str, Any]:
         """The numbers of a row, for all ranks together; each rank must ask for them."""

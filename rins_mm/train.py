@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from data_pipelines.manifest import Dataset
 from data_pipelines.tokenizers import Tokenizer
 from eval.ranks import Ranks, require_same
 from eval.suite import open_tasks, run_suite
-from rins_mm.budget import describe, describe_adapters, estimate
+from rins_mm.budget import describe_adapters
 from rins_mm.checkpoint import Checkpoint
 from rins_mm.checkpoint_writer import tidy
 from rins_mm.config import TrainConfig, build_tokenizer, initial_model
@@ -32,12 +32,14 @@ from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.initial_weights import begin_with
 from rins_mm.learner import Learner
+from rins_mm.matching import Plan, describe_plan, spent_before
 from rins_mm.models.adapters import adapter_parameters
 from rins_mm.models.draws import reachable_signatures
 from rins_mm.models.siglip import SigLIP
 from rins_mm.recipes import load_config, recipe_names
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog, has_evaluation
+from rins_mm.run_plan import describe_run, resolve_steps
 from rins_mm.stopping import EXIT_CODE, StopRequest
 from rins_mm.trainer import Trainer
 from rins_mm.validation import validate
@@ -61,7 +63,7 @@ class TrainCommand:
     """For --dry-run: the share of the device's peak that is assumed."""
     caption_tokens: float | None = None
     """For --dry-run: the mean length of a caption in tokens (without packing, of the longest of a batch);
-    None: the whole context."""
+    None: the whole context, and where a budget is matched the lengths of some captions of the data."""
 
 
 def parse(argv: list[str]) -> TrainCommand:
@@ -93,9 +95,15 @@ def main(argv: list[str]) -> None:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     validate(config, world_size=world_size)
     if command.dry_run:
-        caption_tokens = command.caption_tokens or float(config.text.context_length)
-        budget = estimate(config, caption_tokens=caption_tokens)
-        print(describe(budget, config, device=command.device, utilisation=command.utilisation))
+        print(
+            describe_run(
+                config,
+                device=command.device,
+                utilisation=command.utilisation,
+                caption_tokens=command.caption_tokens,
+                world_size=world_size,
+            )
+        )
         return
     # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
     open_tasks(config.evaluation.tasks, evaluation_data(config))
@@ -104,6 +112,9 @@ def main(argv: list[str]) -> None:
         make_deterministic()
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
     dataset = open_training_data(config.data)
+    config, plan = resolve_steps(
+        config, dataset, tokenizer, world_size=world_size, resumes=command.resume
+    )
     model = initial_model(config, pad_token=tokenizer.pad_token)
     check_world_size(model, world_size)
     facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
@@ -118,9 +129,10 @@ def main(argv: list[str]) -> None:
         process_group(config.timeout_seconds) as ranks,
         Watch(ranks, config.timeout_seconds) as watch,
     ):
-        agreed = [*facts.values(), f"step {checkpoint.step if checkpoint else 0}"]
+        step = checkpoint.step if checkpoint else 0
+        agreed = [*facts.values(), f"step {step} of {config.max_steps}"]
         # Also: every rank has looked at the folder before the first one writes into it.
-        require_same("the data, the tokenizer and the checkpoint", agreed, ranks)
+        require_same("the data, the tokenizer, the checkpoint and the steps", agreed, ranks)
         if command.resume and ranks.is_first:
             for line in tidy(Path(config.run_dir), checkpoint):
                 print(line, file=sys.stderr)
@@ -133,7 +145,7 @@ def main(argv: list[str]) -> None:
             if ranks.is_first:
                 begin_run(config, tokenizer, argv, ranks)
             is_finished = train(
-                config, dataset, tokenizer, model, checkpoint, ranks, watch, facts, stop
+                config, dataset, tokenizer, model, checkpoint, ranks, watch, facts, stop, plan
             )
     if not is_finished:
         sys.exit(EXIT_CODE)
@@ -149,6 +161,7 @@ def train(
     watch: Watch,
     facts: Mapping[str, str],
     stop: StopRequest,
+    plan: Plan | None,
 ) -> bool:
     """One run, from its first or its next step to its last; False when it was stopped before that."""
     first_step = checkpoint.step if checkpoint else 0
@@ -188,9 +201,14 @@ def train(
                 end_token=tokenizer.end_token,
                 num_keys=1 + len(config.data.positives),
             ),
+            spent=spent_before(
+                first_step, config.batch_size, checkpoint.state if checkpoint else {}
+            ),
         )
         trainer.writer.check_room(**learner.saved_parts())
         run_log.say(opening_line(config, model, dataset, ranks, first_step))
+        if plan:
+            run_log.write_plan(asdict(plan), describe_plan(plan, config.budget))
         batches = train_batches(
             config.data,
             dataset,

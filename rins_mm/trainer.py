@@ -16,6 +16,7 @@ from rins_mm.checkpoint_writer import CheckpointWriter
 from rins_mm.config import TrainConfig
 from rins_mm.flops import StepCost
 from rins_mm.learner import STOP, Learner
+from rins_mm.matching import Spending, audit, audit_line, planned_amount, spent_state
 from rins_mm.models.siglip import SigLIP
 from rins_mm.profiling import StepProfile
 from rins_mm.run_log import RunLog, has_evaluation
@@ -42,6 +43,7 @@ class Trainer:
         bad_samples: BadSampleCounts,
         stop: StopRequest,
         blank: ImageTextBatch,
+        spent: Spending | None,
     ) -> None:
         self.config = config
         self.learner = learner
@@ -61,6 +63,7 @@ class Trainer:
             learner.timer,
             ranks,
             peak=recorded_peak(run_dir, ranks),
+            earlier=spent,
         )
         self.profile = StepProfile(
             run_dir / "profile", config.profile * ranks.is_first, learner.device, run_log.say
@@ -166,18 +169,33 @@ class Trainer:
         """One row of metrics.jsonl and one line on the console."""
         hashes = self.ranks.all_gather(hashes_of(sample_keys))
         numbers = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in metrics.items()}
-        self.run_log.write_step(
-            {
-                "step": done,
-                **numbers,
-                "samples": digest_of(hashes, self.config.batch_size),
-                "samples_seen": done * self.config.batch_size,
-                **self.meter.read(self.config.batch_size),
-                "checkpoint_stall_seconds": self.stall_seconds,
-                "time": time.time(),
-            }
-        )
+        row = {
+            "step": done,
+            **numbers,
+            "samples": digest_of(hashes, self.config.batch_size),
+            "samples_seen": done * self.config.batch_size,
+            **self.meter.read(self.config.batch_size),
+            **self.spending(done),
+            "checkpoint_stall_seconds": self.stall_seconds,
+            "time": time.time(),
+        }
+        self.run_log.write_step(row)
+        if "budget" in row:
+            self.run_log.say(audit_line(row["budget"]))
         self.stall_seconds = 0.0
+
+    def spending(self, done: int) -> dict[str, Any]:
+        """What the run has spent, and which share of its budget that is; at its end, how that was planned."""
+        config = self.config
+        spent = self.meter.spent(done, config.batch_size)
+        if spent is None:
+            return {}
+        plan = config.max_steps, config.budget
+        share = spent.of(config.budget.match) / planned_amount(*plan)
+        row: dict[str, Any] = {**spent_state(spent), "budget_spent": share}
+        if done == config.max_steps:
+            row["budget"] = audit(spent, *plan)
+        return row
 
     def report_bad_samples(self, done: int) -> None:
         """Say, on the first rank, how many samples of this launch were left out, by shard and cause."""
@@ -196,7 +214,12 @@ class Trainer:
         stall = self.writer.begin(
             done,
             **self.learner.saved_parts(),
-            state={**self.facts, "step": done, **self.learner.guard.state()},
+            state={
+                **self.facts,
+                "step": done,
+                **self.learner.guard.state(),
+                **spent_state(self.meter.spent(done, self.config.batch_size)),
+            },
         )
         self.stall_seconds += stall
         self.run_log.say(f"step {done:>6}  checkpoint: training stood still for {stall:.3f} s")

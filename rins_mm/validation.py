@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
-from rins_mm.config import TrainConfig
+from rins_mm.config import BudgetConfig, TrainConfig
 from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
@@ -68,7 +68,9 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "holds parts of them; choose --optimizer.name adamw or --sharding none"
         )
     _check_tensorboard(config)
-    _check_schedule(config)
+    _check_budget(config.budget)
+    if config.budget.match == "steps":
+        check_schedule(config)
     _check_sharding(config)
 
 
@@ -114,7 +116,21 @@ def _check_sharding(config: TrainConfig) -> None:
         )
 
 
-def _check_schedule(config: TrainConfig) -> None:
+def _check_budget(budget: BudgetConfig) -> None:
+    if budget.match == "steps" and budget.amount:
+        raise UserError(
+            f"budget.amount is {budget.amount:g}, but budget.match is steps, whose number is --max-steps; "
+            "leave it out, or match samples, layer_steps or flops"
+        )
+    if budget.match != "steps" and not 0 < budget.amount < math.inf:
+        raise UserError(
+            f"budget.match is {budget.match} and budget.amount is {budget.amount:g}; say with "
+            f"--budget.amount how many {budget.match} the run may spend"
+        )
+
+
+def check_schedule(config: TrainConfig) -> None:
+    """Refuse a schedule that is longer than the run, once its number of steps is known."""
     schedule, total = config.schedule, config.max_steps * config.batch_size
     if schedule.cooldown_samples and schedule.shape != "rsqrt":
         raise UserError(

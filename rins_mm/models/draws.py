@@ -1,7 +1,7 @@
 """Which calls of a signature run in a training step: a pure function of (seed, step)."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 from data_pipelines.hashing import stable_hash
@@ -65,12 +65,15 @@ def draw_calls(config: RecursionConfig, *, tower: str, seed: int, step: int) -> 
         rounds = latent_rounds(_latent_mean(config), config.latent_sigma, uniforms)
         return ("A", *([CORE] * rounds), "C")
     signature, chances = _levels(config)
+    if not any(chances):
+        return expand(config.signature)
 
     def kept(path: Path) -> list[int]:
         return [
             index
             for index, chance in enumerate(chances)
-            if _uniform("skip", tower, seed, step, *path, index) >= chance
+            # What is certain needs no number; millions of steps are replayed before a run.
+            if chance == 0.0 or _uniform("skip", tower, seed, step, *path, index) >= chance
         ]
 
     return signature.unfold(kept)
@@ -120,6 +123,7 @@ def _draw_pattern(config: RecursionConfig, uniform: float) -> Calls:
     return expand(config.patterns[-1])
 
 
+@cache
 def _levels(config: RecursionConfig) -> tuple[Signature, tuple[float, ...]]:
     """What is drawn, and the chance that a call of one of its levels is skipped."""
     signature = parse(config.signature)

@@ -13,6 +13,7 @@ AAAB three times, then CCCD.
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from data_pipelines.errors import UserError
 
@@ -52,6 +53,7 @@ class Signature:
         return calls
 
 
+@cache
 def expand(signature: str) -> Calls:
     """The calls of a signature: "A^3B", "A3B" and "AAAB" all give ("A", "A", "A", "B").
 
