@@ -55,9 +55,9 @@ def caption_lengths(
 
 
 def _stretches(end: int, number: int) -> list[tuple[int, int]]:
-    """Ranges of places below `end`, `number` places in all, or all places where there are no more."""
+    """Ranges of places below `end`, at most `number` places in all; all places where there are no more."""
     if end <= number:
         return [(0, end)]
-    size = -(-number // NUM_STRETCHES)
-    starts = [end * index // NUM_STRETCHES for index in range(-(-number // size))]
-    return [(start, min(start + size, end)) for start in starts]
+    count = min(NUM_STRETCHES, number)
+    starts = [end * index // count for index in range(count)]
+    return [(start, start + number // count) for start in starts]

@@ -40,7 +40,7 @@ class Spending:
 
     steps: int
     samples: int
-    layer_steps: float
+    layer_steps: float | int
     """Blocks that a pair passes in both towers, summed over the steps."""
     flops: float
     """Operations of training."""

@@ -129,8 +129,10 @@ def main(argv: list[str]) -> None:
         process_group(config.timeout_seconds) as ranks,
         Watch(ranks, config.timeout_seconds) as watch,
     ):
-        step = checkpoint.step if checkpoint else 0
-        agreed = [*facts.values(), f"step {step} of {config.max_steps}"]
+        agreed = [
+            *facts.values(),
+            f"step {checkpoint.step if checkpoint else 0} of {config.max_steps}",
+        ]
         # Also: every rank has looked at the folder before the first one writes into it.
         require_same("the data, the tokenizer, the checkpoint and the steps", agreed, ranks)
         if command.resume and ranks.is_first:
