@@ -5,9 +5,9 @@ All numbers are in the units of the drawing, whose origin is its upper left corn
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from eval.metric_words import percent
+from eval.text_depths import short_number
 from eval.words import short
 
 WIDTH = 460
@@ -17,6 +17,7 @@ SMALLEST_LABEL_GAP = 13.0
 LETTER_WIDTH = 6.5
 SHIFT = 4.0
 """Between the lines' points at one variant."""
+LINE_HEIGHT = 14
 STEPS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 """Distances between the lines of the grid, as shares."""
 
@@ -55,6 +56,10 @@ class Chart:
     """Height and label of each line of the grid."""
     variants: list[tuple[float, str]]
     """Place and name of each variant."""
+    costs: list[tuple[float, str]]
+    """Place and cost of each variant, written below its name; empty where places have no scale."""
+    marked: float | None
+    """Place of the variant that was trained."""
     lines: list[Line]
 
 
@@ -64,21 +69,18 @@ def variant_chart(
     chance: Mapping[str, float],
     *,
     intervals: Mapping[str, Sequence[Bounds | None]] | None = None,
-    costs: Sequence[int] | None = None,
+    costs: Sequence[float] | None = None,
+    marked: str | None = None,
     title: str = "",
     across: str = "",
 ) -> Chart:
     """The chart of each series' shares in [0, 1], one value per variant.
 
-    Variants stand at equal distances, or where `costs` put them: these rise, or else they are no help.
+    Variants stand at equal distances, or where `costs`, which rise, put them. `marked` is one of them.
     `intervals` has the interval of each value of a series, or None where there is none.
     """
     bounds = {name: (intervals or {}).get(name) or [None] * len(variants) for name in series}
-    uppermost = [pair[1] for pairs in bounds.values() for pair in pairs if pair is not None]
-    values = [value for values in series.values() for value in values]
-    largest = max([*values, *uppermost, *chance.values()])
-    step = next((s for s in STEPS if largest <= 5 * s), STEPS[-1])
-    top_value = step * max(1, -(-largest // step))
+    step, top_value = _scale(series, bounds, chance)
     places = _places(len(variants), costs)
 
     def height_of(share: float) -> float:
@@ -105,7 +107,7 @@ def variant_chart(
         title=title,
         across=across,
         width=WIDTH,
-        height=HEIGHT,
+        height=HEIGHT + (LINE_HEIGHT if costs else 0),
         left=LEFT,
         right=WIDTH - RIGHT,
         bottom=HEIGHT - BOTTOM,
@@ -113,15 +115,29 @@ def variant_chart(
             (height_of(n * step), f"{100 * n * step:g}") for n in range(round(top_value / step) + 1)
         ],
         variants=_fitting_labels(places, variants),
+        costs=[(x, short_number(cost)) for x, cost in zip(places, costs or [], strict=bool(costs))],
+        marked=None if marked is None else places[list(variants).index(marked)],
         lines=lines,
     )
 
 
-def _places(number: int, costs: Sequence[int] | None) -> list[float]:
+def _scale(
+    series: Mapping[str, Sequence[float]],
+    bounds: Mapping[str, Sequence[Bounds | None]],
+    chance: Mapping[str, float],
+) -> tuple[float, float]:
+    """The distance between the lines of the grid, and the uppermost one."""
+    uppermost = [pair[1] for pairs in bounds.values() for pair in pairs if pair is not None]
+    largest = max([*uppermost, *chance.values(), *map(max, series.values())])
+    step = next((s for s in STEPS if largest <= 5 * s), STEPS[-1])
+    return step, step * max(1, -(-largest // step))
+
+
+def _places(number: int, costs: Sequence[float] | None) -> list[float]:
     """From left to right, half a step of free room at either end."""
     room = WIDTH - LEFT - RIGHT
     steps = [float(place) for place in range(number)]
-    if costs is not None and all(a < b for a, b in pairwise(costs)) and number > 1:
+    if costs is not None and number > 1:
         steps = [(number - 1) * (cost - costs[0]) / (costs[-1] - costs[0]) for cost in costs]
     return [round(LEFT + room * (step + 0.5) / number, 1) for step in steps]
 

@@ -18,6 +18,7 @@ from data_pipelines.whole_files import write_whole
 from eval.console_table import task_tables
 from eval.mistakes import Thumbnail
 from eval.task_view import overview, task_view
+from eval.text_depths import TextDepths
 from eval.words import short
 
 FORMAT_VERSION = 2
@@ -114,15 +115,15 @@ def page_values(
     results: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
     thumbnails: Mapping[tuple[str, int], Thumbnail] | None = None,
-    layers: Mapping[str, int] | None = None,
+    depths: TextDepths | None = None,
 ) -> dict[str, Any]:
-    """What `page.html.jinja` shows of the results. `layers` has the blocks that run in the text tower
-    at each variant, where they are known: then these say where a variant stands in a drawing.
+    """What `page.html.jinja` shows of the results. `depths` has the costs of the text tower's
+    variants, where they are known: then these say where a variant stands in a drawing.
     """
     tasks = _by_task(results)
     models = {(result["model"], result.get("encoder_fingerprint", "")) for result in results}
     return {
-        "tasks": [task_view(rows, thumbnails or {}, layers or {}) for rows in tasks.values()],
+        "tasks": [task_view(rows, thumbnails or {}, depths) for rows in tasks.values()],
         "overview": overview(tasks),
         "models": sorted((short(name, 200), short(mark, 80)) for name, mark in models),
         "provenance": [(short(key, 80), _one_line(value)) for key, value in provenance.items()],

@@ -6,17 +6,19 @@ from typing import Any
 
 from eval.chart import Chart, variant_chart
 from eval.metric_words import headlines, title
+from eval.text_depths import TextDepths
 
 Result = Mapping[str, Any]
 Points = Sequence[tuple[Result, str]]
 """Results, and the metric of each that is drawn."""
 
 
-def task_charts(rows: Sequence[Result], layers: Mapping[str, int]) -> list[Chart]:
+def task_charts(rows: Sequence[Result], depths: TextDepths | None) -> list[Chart]:
     """One drawing with a line per headline; where texts and pictures both have several variants, one
     per headline with a line per variant of the pictures.
 
-    Without drawings where there is a single point, and where a result is missing between others.
+    Where the costs of the depths of the text are known, they are what goes from left to right. Without
+    drawings where there is a single point, and where a result is missing between others.
     """
     texts = list(dict.fromkeys(row["variant"] for row in rows))
     images = list(dict.fromkeys(row["image_variant"] for row in rows))
@@ -27,29 +29,37 @@ def task_charts(rows: Sequence[Result], layers: Mapping[str, int]) -> list[Chart
     )
     if not shown or not complete or len(rows) == 1:
         return []
-    costs = [layers[text] for text in texts] if layers.keys() >= set(texts) else None
-    across = "depth of the text tower" + ("" if costs is None else " · blocks that run")
+    costs, marked, across = None, None, "depth of the text tower"
+    if depths is not None and depths.orders(texts):
+        texts.sort(key=lambda text: depths.flops[text])
+        costs = [depths.flops[text] for text in texts]
+        across = f"text FLOPs per caption of {depths.caption_tokens:.3g} tokens"
+        marked = next((text for text in texts if text in depths.trained), None)
     if len(texts) > 1 and len(images) > 1:
         return [
             _chart(
                 {image: [(at[text, image], metric) for text in texts] for image in images},
                 texts,
                 costs,
+                marked,
                 heading=f"{title(metric)}, a line for each depth of the pictures",
                 across=across,
             )
             for metric in shown
         ]
-    lines = {title(metric): [(row, metric) for row in rows] for metric in shown}
+    # The depths of the texts may stand in another order than the results.
+    ordered = [at[text, image] for text in texts for image in images]
+    lines = {title(metric): [(row, metric) for row in ordered] for metric in shown}
     if len(texts) > 1:
-        return [_chart(lines, texts, costs, heading="", across=across)]
-    return [_chart(lines, images, None, heading="", across="depth of the image tower")]
+        return [_chart(lines, texts, costs, marked, heading="", across=across)]
+    return [_chart(lines, images, None, None, heading="", across="depth of the image tower")]
 
 
 def _chart(
     lines: Mapping[str, Points],
     names: Sequence[str],
-    costs: Sequence[int] | None,
+    costs: Sequence[float] | None,
+    marked: str | None,
     *,
     heading: str,
     across: str,
@@ -62,10 +72,7 @@ def _chart(
         if level is not None and (level not in chance.values()):
             chance[name] = level
     return variant_chart(
-        [
-            name if costs is None else f"{name} · {cost}"
-            for name, cost in zip(names, costs or names, strict=True)
-        ],
+        names,
         {
             name: [result["metrics"][metric] for result, metric in points]
             for name, points in lines.items()
@@ -76,6 +83,7 @@ def _chart(
             for name, points in lines.items()
         },
         costs=costs,
+        marked=marked,
         title=heading,
         across=across,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from eval.metric_words import figure, headlines, interval, kind_of, percent, shown_metrics, title
 from eval.mistakes import Thumbnail, detailed_result, pictures_of, shown_mistakes
 from eval.task_charts import task_charts
+from eval.text_depths import TextDepths
 from eval.words import short
 
 NUM_CLASSES_SHOWN = 10
@@ -58,10 +59,10 @@ class Card:
 def task_view(
     rows: Sequence[Result],
     thumbnails: Mapping[tuple[str, int], Thumbnail],
-    layers: Mapping[str, int],
+    depths: TextDepths | None,
 ) -> dict[str, Any]:
-    """What the page shows of the results of one task. `layers` has the blocks that run in the text
-    tower at a variant, where they are known.
+    """What the page shows of the results of one task. `depths` has the costs of the text tower's
+    variants, where they are known.
     """
     first, detailed = rows[0], detailed_result(rows)
     numbers = [number_row(metric, rows) for metric in shown_metrics(rows)]
@@ -76,11 +77,11 @@ def task_view(
         "notes": [short(note, NOTE_LETTERS) for note in first["notes"]],
         "near_ties": near_ties(rows),
         "data_fingerprint": short(first["data_fingerprint"], NAME_LETTERS),
-        "columns": columns(rows, layers),
+        "columns": columns(rows, depths),
         "rows": [row for row in numbers if row not in kinds],
         "kinds": kinds,
         "has_intervals": any(row["intervals"] for row in rows),
-        "charts": task_charts(rows, layers),
+        "charts": task_charts(rows, depths),
         "detailed": ", image ".join(labels(detailed, rows)),
         "classes": classes(detailed["per_class"]),
         "num_classes": len(detailed["per_class"]),
@@ -109,7 +110,7 @@ def overview(tasks: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
             )
             for metric in headlines(rows)
         ]
-    return {"heads": columns(list(heads.values()), {}), "lines": lines}
+    return {"heads": columns(list(heads.values()), None), "lines": lines}
 
 
 def pair_of(row: Result) -> tuple[str, str]:
@@ -162,9 +163,10 @@ def labels(row: Result, rows: Sequence[Result]) -> list[str]:
     return [short(name, 40) for name in names]
 
 
-def columns(rows: Sequence[Result], layers: Mapping[str, int]) -> list[Column]:
-    """The heads of the columns, one for each result. `layers` is that of `task_view`."""
+def columns(rows: Sequence[Result], depths: TextDepths | None) -> list[Column]:
+    """The heads of the columns, one for each result. `depths` is that of `task_view`."""
     heads = []
+    layers = depths.layers if depths else {}
     for row in rows:
         variant, *image = labels(row, rows)
         cost = f"{layers[row['variant']]} layers" if row["variant"] in layers else ""

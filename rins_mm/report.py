@@ -7,11 +7,13 @@ there is one.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import jinja2
+import torch
 import tyro
 
 from data_pipelines.errors import UserError, run_command
@@ -20,9 +22,11 @@ from eval.mistakes import Thumbnail, mistake_thumbnails
 from eval.report import page_templates, page_values, read_results
 from eval.task_kinds import Task
 from eval.tasks import open_task
+from eval.text_depths import TextDepths, short_number
 from rins_mm.config import TrainConfig
-from rins_mm.models.signatures import expand, group_sizes
-from rins_mm.models.text_tower import TextTowerConfig
+from rins_mm.flops import text_cost
+from rins_mm.models.image_tower import ImageTower
+from rins_mm.models.signatures import expand
 from rins_mm.recorded_config import read_config
 from rins_mm.run_log import read_rows
 
@@ -96,14 +100,6 @@ def draw_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve:
     )
 
 
-def short_number(number: float) -> str:
-    """12.3k, 4.5M: for axes."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
 def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the page shows of the training."""
     steps = [row for row in rows if "loss" in row]
@@ -136,16 +132,29 @@ def _point(row: Mapping[str, Any], column: str) -> tuple[float, float]:
     return float(row["samples_seen"]), float(row[column])
 
 
-def layers_of(text: TextTowerConfig, variants: Sequence[str]) -> dict[str, int]:
-    """How many blocks run in the text tower at each of the variants that is a signature of it."""
-    sizes = group_sizes(text.recursion.signature, text.depth)
-    layers = {}
+def depths_of(
+    config: TrainConfig, variants: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> TextDepths:
+    """What the text tower costs at each of the variants that is a signature of it."""
+    # Rows of older runs do not say how long captions were: then they fill the context.
+    lengths = [row["caption_tokens"] for row in rows if "caption_tokens" in row]
+    text, tokens = config.text, float(config.text.context_length)
+    if lengths and text.padding != "siglip":
+        tokens = sum(lengths) / len(lengths)
+    with torch.device("meta"):
+        width = ImageTower(config.image).embedding_width
+    cost = text_cost(text, embedding_width=width, length=tokens)
+    calls = {"default": expand(text.recursion.signature)}
     for variant in variants:
-        try:
-            layers[variant] = sum(sizes[letter] for letter in expand(variant))
-        except (KeyError, UserError):
-            continue
-    return layers
+        with suppress(UserError):
+            calls[variant] = expand(variant)
+    known = {variant: c for variant, c in calls.items() if set(c) <= cost.per_group.keys()}
+    return TextDepths(
+        layers={variant: cost.layer_steps(c) for variant, c in known.items()},
+        flops={variant: cost.forward(c) for variant, c in known.items()},
+        trained=frozenset(variant for variant, c in known.items() if c == calls["default"]),
+        caption_tokens=tokens,
+    )
 
 
 def pictures_of(
@@ -176,6 +185,7 @@ def main(argv: list[str]) -> None:
         )
     refuse_existing([command.out], overwrite=command.overwrite)
     config = read_config(command.run / "config.json")
+    rows = read_rows(command.run / "metrics.jsonl")
     results: list[dict[str, Any]] = []
     provenance: dict[str, Any] = {}
     if (command.run / "eval.json").is_file():
@@ -187,11 +197,9 @@ def main(argv: list[str]) -> None:
             results,
             provenance,
             pictures_of(results, data),
-            layers_of(config.text, [result["variant"] for result in results]),
+            depths_of(config, [result["variant"] for result in results], rows),
         ),
-        run=run_values(
-            command.run.resolve().name, config, read_rows(command.run / "metrics.jsonl")
-        ),
+        run=run_values(command.run.resolve().name, config, rows),
     )
     write_whole(command.out, page, overwrite=command.overwrite)
     print(f"wrote {command.out}")

@@ -21,7 +21,7 @@ from rins_mm.validation import check_schedule
 
 
 def resolve_steps(
-    config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer, *, world_size: int, resumes: bool
+    config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer, world_size: int, *, resumes: bool
 ) -> tuple[TrainConfig, Plan | None]:
     """The configuration with the steps that its budget pays for, and the plan where one was made now.
 

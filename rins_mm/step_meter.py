@@ -40,8 +40,13 @@ class StepMeter:
 
     def restart(self) -> None:
         """Begin anew: what lies before does not count."""
-        self.flops = self.layer_steps = 0.0
+        self.forget()
         self.timer.restart()
+
+    def forget(self) -> None:
+        """What was counted since the last reading counts no more."""
+        self.flops = self.layer_steps = 0.0
+        self.tokens = self.captions = 0
 
     def count(
         self, caption_lengths: Int[torch.Tensor, " B"], image_calls: str, text_calls: str
@@ -52,6 +57,8 @@ class StepMeter:
         layer_steps = self.cost.layer_steps(*calls)
         self.flops += flops
         self.layer_steps += layer_steps
+        self.tokens += int(caption_lengths.sum())
+        self.captions += len(caption_lengths)
         self.own_flops += flops
         self.own_layer_steps += layer_steps
 
@@ -73,16 +80,18 @@ class StepMeter:
 
     def read(self, batch_size: int) -> dict[str, Any]:
         """The numbers of a row, for all ranks together; each rank must ask for them."""
-        every_rank = self.ranks.all_gather(torch.tensor(self.flops, dtype=torch.float64))
-        flops, layer_steps = float(every_rank.sum()), self.layer_steps
+        own = torch.tensor([self.flops, self.tokens, self.captions], dtype=torch.float64)
+        flops, tokens, captions = self.ranks.all_gather(own).sum(0).tolist()
+        layer_steps = self.layer_steps
         times = self.timer.read()
-        self.flops = self.layer_steps = 0.0
+        self.forget()
         return {
             "samples_per_second": times.steps * batch_size / times.seconds,
             "flops": flops,
             "flops_per_second": flops / times.seconds,
             "mfu": flops / times.seconds / (self.peak * self.ranks.world_size),
             "layer_steps": layer_steps / times.steps,
+            "caption_tokens": tokens / captions,
             **{f"{phase}_fraction": share for phase, share in times.fractions.items()},
         }
 

@@ -112,9 +112,7 @@ def main(argv: list[str]) -> None:
         make_deterministic()
     tokenizer = open_run_tokenizer(config) if command.resume else build_tokenizer(config)
     dataset = open_training_data(config.data)
-    config, plan = resolve_steps(
-        config, dataset, tokenizer, world_size=world_size, resumes=command.resume
-    )
+    config, plan = resolve_steps(config, dataset, tokenizer, world_size, resumes=command.resume)
     model = initial_model(config, pad_token=tokenizer.pad_token)
     check_world_size(model, world_size)
     facts = {"data": dataset.fingerprint, "tokenizer": tokenizer.fingerprint}
@@ -129,10 +127,8 @@ def main(argv: list[str]) -> None:
         process_group(config.timeout_seconds) as ranks,
         Watch(ranks, config.timeout_seconds) as watch,
     ):
-        agreed = [
-            *facts.values(),
-            f"step {checkpoint.step if checkpoint else 0} of {config.max_steps}",
-        ]
+        step = checkpoint.step if checkpoint else 0
+        agreed = [*facts.values(), f"step {step} of {config.max_steps}"]
         # Also: every rank has looked at the folder before the first one writes into it.
         require_same("the data, the tokenizer, the checkpoint and the steps", agreed, ranks)
         if command.resume and ranks.is_first:

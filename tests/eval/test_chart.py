@@ -5,6 +5,7 @@ import pytest
 from eval.chart import HEIGHT, variant_chart
 from eval.metric_words import figure, interval, percent, shown_metrics, title
 from eval.task_charts import task_charts
+from eval.text_depths import TextDepths
 
 
 def test_small_shares_keep_their_digits():
@@ -58,15 +59,19 @@ def test_every_mark_of_the_chart_lies_inside_and_higher_shares_stand_higher(valu
     assert chart.ticks[0][1] == "0"
 
 
-def test_costs_say_where_variants_stand_if_they_rise():
+def test_costs_say_where_variants_stand():
     def gaps(costs):
         chart = variant_chart(["AB", "AAB", "AAAAB"], {"a": [0.1, 0.2, 0.3]}, {}, costs=costs)
         (first, _), (second, _), (third, _) = chart.variants
         assert chart.left < first < second < third < chart.right
         return (third - second) / (second - first)
 
-    assert gaps([8, 12, 20]) == pytest.approx(2, abs=0.01)
-    assert gaps([8, 8, 20]) == gaps(None) == pytest.approx(1, abs=0.01)
+    assert gaps([8.0, 12.0, 20.0]) == pytest.approx(2, abs=0.01)
+    assert gaps(None) == pytest.approx(1, abs=0.01)
+
+
+def depths(**flops):
+    return TextDepths(layers={}, flops=flops, trained=frozenset({"AAAB"}), caption_tokens=8.25)
 
 
 def rows(texts, images, **metrics):
@@ -84,7 +89,7 @@ def rows(texts, images, **metrics):
 
 
 def test_depths_of_pictures_are_lines_and_depths_of_texts_go_across():
-    (chart,) = task_charts(rows(["AB", "AAB", "AAAB"], ["AB", "AAB"]), {"AB": 8, "AAB": 12})
+    (chart,) = task_charts(rows(["AB", "AAB", "AAAB"], ["AB", "AAB"]), depths(AB=8e6, AAB=12e6))
     assert [name for _, name in chart.variants] == ["AB", "AAB", "AAAB"]
     assert [line.title for line in chart.lines] == ["AB", "AAB"]
     assert "top-1" in chart.title
@@ -94,19 +99,36 @@ def test_depths_of_pictures_are_lines_and_depths_of_texts_go_across():
 
 
 def test_with_one_depth_of_pictures_headlines_are_lines():
-    layers = {"AB": 8, "AAB": 12}
-    (chart,) = task_charts(rows(["AB", "AAB"], ["AB"], accuracy=0.5, group_score=0.4), layers)
+    known = depths(AB=8e6, AAB=12e6)
+    (chart,) = task_charts(rows(["AB", "AAB"], ["AB"], accuracy=0.5, group_score=0.4), known)
     assert [line.title for line in chart.lines] == ["right choice", "group score"]
-    assert [name for _, name in chart.variants] == ["AB · 8", "AAB · 12"]
-    (chart,) = task_charts(rows(["AB"], ["AB", "AAB"], knn_acc1=0.5), layers)
+    assert [cost for _, cost in chart.costs] == ["8M", "12M"]
+    (chart,) = task_charts(rows(["AB"], ["AB", "AAB"], knn_acc1=0.5), known)
+    assert chart.costs == [] and chart.marked is None
     assert [name for _, name in chart.variants] == ["AB", "AAB"]
     assert "image" in chart.across
 
 
+def test_quality_stands_over_cost_with_a_mark_at_the_trained_depth():
+    texts = ["AAAAB", "AB", "AAB", "AAAB"]
+    known = depths(AB=8e6, AAB=12e6, AAAB=16e6, AAAAB=20e6)
+    (chart,) = task_charts(rows(texts, ["AB"]), known)
+    assert [name for _, name in chart.variants] == ["AB", "AAB", "AAAB", "AAAAB"]
+    assert "FLOPs per caption of 8.25 tokens" in chart.across
+    assert chart.marked == chart.variants[2][0]
+    assert chart.lines[0].chance_height is not None
+    heights = [height for _, height in chart.lines[0].points]
+    # What the toy results say rises with the length of the name.
+    assert heights == sorted(heights, reverse=True)
+    # Two depths of one cost: then names stand side by side.
+    (chart,) = task_charts(rows(texts, ["AB"]), depths(AB=8e6, AAB=8e6, AAAB=16e6, AAAAB=20e6))
+    assert chart.costs == [] and [name for _, name in chart.variants] == texts
+
+
 def test_a_single_point_and_results_with_holes_are_not_drawn():
-    assert task_charts(rows(["AB"], ["AB"]), {}) == []
-    assert task_charts(rows(["AB", "AAB"], ["AB", "AAB"])[:3], {}) == []
-    assert task_charts(rows(["AB", "AAB"], ["AB"], unheard_of=0.5), {}) == []
+    assert task_charts(rows(["AB"], ["AB"]), None) == []
+    assert task_charts(rows(["AB", "AAB"], ["AB", "AAB"])[:3], None) == []
+    assert task_charts(rows(["AB", "AAB"], ["AB"], unheard_of=0.5), None) == []
     holes = rows(["AB", "AAB"], ["AB"])
     del holes[1]["metrics"]["acc1"]
-    assert task_charts(holes, {}) == []
+    assert task_charts(holes, None) == []

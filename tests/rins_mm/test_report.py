@@ -84,9 +84,12 @@ def test_an_evaluation_of_the_first_version_is_shown_over_the_blocks_that_run(ru
     page = page_of(run_dir)
     assert all(f"<td>{100 * acc1:.1f}</td>" in page for acc1 in accuracies.values())
     assert re.findall(r"(\d+) layers", page) == ["12", "18", "24"]
-    assert "blocks that run" not in page
+    # The run's text tower is plain, and its rows do not say how long captions were.
+    assert "text FLOPs per caption" not in page
     evaluated(run_dir, 1, results[:3])
-    assert "blocks that run" in page_of(run_dir)
+    page = page_of(run_dir)
+    assert "text FLOPs per caption of 64 tokens" in page
+    assert page.count(">trained<") == 1
     evaluated(run_dir, 9, results)
     with pytest.raises(UserError, match="format_version 9"):
         page_of(run_dir)
