@@ -40,6 +40,26 @@ def test_one_pass_at_several_depths_equals_a_pass_at_each_bit_for_bit(encoder):
     assert not together["AB"].allclose(together["AAAB"])
 
 
+def test_depths_beyond_the_trained_one_run_each_round_once_and_the_last_group_once_per_exit(
+    encoder, monkeypatch
+):
+    tower = encoder.model.text_tower
+    ran = []
+    run_call = tower.blocks.run_call
+
+    def noted(letter, running, *arguments):
+        ran.append(letter)
+        return run_call(letter, running, *arguments)
+
+    monkeypatch.setattr(tower.blocks, "run_call", noted)
+    at = encoder.encode_texts_at(STRINGS, [*SIGNATURES, "A^5B"])
+    assert (ran.count("A"), ran.count("B")) == (5, 4)
+    deeper = encoder.encode_texts(STRINGS, signature="AAAAAB")
+    assert at["A^5B"].equal(deeper)
+    assert not deeper.allclose(at["AAAB"])
+    torch.testing.assert_close(deeper.norm(dim=1), torch.ones(len(STRINGS)))
+
+
 def test_texts_are_encoded_at_the_trained_depth_unless_told_otherwise(encoder):
     assert encoder.signature == "A^3B"
     assert encoder.encode_texts(STRINGS).equal(encoder.encode_texts(STRINGS, "AAAB"))

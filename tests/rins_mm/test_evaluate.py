@@ -80,6 +80,16 @@ def test_a_run_is_enough_and_scores_as_it_did_when_it_was_trained(run, evaluated
     assert evaluated["results"][0]["num_pictures"] == 646
 
 
+def test_depths_that_were_not_trained_are_measured_beside_those_that_were(run, evaluated, tmp_path):
+    out = tmp_path / "deeper.json"
+    evaluate.main([str(run), "--out", str(out), "--text-signatures", "AAAB", "AAAAB"])
+    trained, deeper = read(out)["results"]
+    assert (trained["variant"], deeper["variant"]) == ("AAAB", "AAAAB")
+    assert trained["metrics"] == evaluated["results"][2]["metrics"]
+    assert deeper["metrics"].keys() == trained["metrics"].keys()
+    assert deeper["metrics"] != trained["metrics"]
+
+
 def test_the_file_says_what_was_measured_and_with_what(run, evaluated):
     encoder = load_encoder(run)
     provenance = evaluated["provenance"]

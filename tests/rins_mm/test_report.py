@@ -17,6 +17,10 @@ from data_pipelines.shard_writer import write_shard
 from eval.tasks import open_task
 from rins_mm import report
 from rins_mm.config import TrainConfig
+from rins_mm.flops import text_cost
+from rins_mm.models.draws import RecursionConfig
+from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import write_config
 from rins_mm.run_log import read_rows
 
@@ -148,3 +152,19 @@ def test_every_point_of_a_curve_lies_inside_its_drawing(values: list[float]) -> 
     for x, y in points:
         assert curve.left - 0.1 <= x <= curve.right + 0.1
         assert -0.1 <= y <= curve.bottom + 0.1
+
+
+def test_the_costs_of_depths_are_those_of_the_captions_that_were_trained_on():
+    recursion = RecursionConfig(signature="A^3B")
+    text = TextTowerConfig(
+        width=24, depth=4, num_heads=3, mlp_width=40, context_length=9, recursion=recursion
+    )
+    config = TrainConfig(image=ImageTowerConfig(image_size=32, width=48), text=text)
+    rows = [{"loss": 1.0, "caption_tokens": 5.0}, {"evaluation": {}}, {"caption_tokens": 7.0}]
+    found = report.depths_of(config, ["AB", "AAAB", "AAAAB", "ABC", "odd"], rows)
+    assert found.caption_tokens == 6.0
+    assert found.layers == {"default": 8, "AB": 4, "AAAB": 8, "AAAAB": 10}
+    assert found.trained == {"default", "AAAB"}
+    cost = text_cost(text, embedding_width=48, length=6.0)
+    assert found.flops["AAAAB"] == cost.forward(tuple("AAAAB"))
+    assert report.depths_of(config, ["AB"], []).caption_tokens == 9.0

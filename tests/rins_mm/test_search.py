@@ -227,6 +227,17 @@ def test_the_command_prints_a_table_per_query_and_writes_the_page(
     assert [entry.name for entry in page.parent.iterdir()] == ["answers.html"]
 
 
+def test_words_may_be_read_at_a_depth_beyond_the_trained_one(export, pictures, capsys):
+    printed = {}
+    for depth in ("AB", "AAAB", "AAAAAB"):
+        search.main(
+            [export, "--pictures", str(pictures), "--query", "red", "--text-signature", depth]
+        )
+        printed[depth] = re.findall(r" (-?[01]\.\d{4}) ", capsys.readouterr().out)
+    assert len(set(map(tuple, printed.values()))) == 3
+    assert all(len(scores) == 4 for scores in printed.values())
+
+
 def test_bytes_in_a_file_name_that_are_no_utf8_are_shown_all_the_same(
     export, pictures, tmp_path, capsys
 ):
