@@ -10,13 +10,13 @@ import os
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import sentencepiece
 
 from data_pipelines.errors import UserError
 
-Canonicalization = Literal["none", "lower", "lower_no_punctuation"]
+Canonicalization = Literal["none", "lower", "lower_no_punctuation", "bag_of_words"]
 
 FORMAT_VERSION = 1
 MAX_MODEL_BYTES = 64 * 2**20
@@ -129,7 +129,8 @@ def canonical(text: str, canonicalize: Canonicalization) -> str:
     """The text as the tokenizer sees it.
 
     "lower_no_punctuation" is SigLIP's form: lower case, underscores as spaces, no ASCII
-    punctuation, single spaces. Half surrogate pairs, which no encoder can write, become question
+    punctuation, single spaces. "bag_of_words" then sorts the words, so that nothing that reads it can
+    know their order: a control for what order is worth. Half surrogate pairs, which no encoder can write, become question
     marks in any form.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
@@ -137,7 +138,8 @@ def canonical(text: str, canonicalize: Canonicalization) -> str:
         return text
     if canonicalize == "lower":
         return text.lower()
-    return " ".join(text.replace("_", " ").translate(_PUNCTUATION).lower().split())
+    words = text.replace("_", " ").translate(_PUNCTUATION).lower().split()
+    return " ".join(sorted(words) if canonicalize == "bag_of_words" else words)
 
 
 class SentencePieceTokenizer:
@@ -156,10 +158,10 @@ class SentencePieceTokenizer:
         SigLIP's published weights pad with the end token, 1, although their model names another.
         """
         _check_context_length(context_length)
-        if canonicalize not in ("none", "lower", "lower_no_punctuation"):
+        if canonicalize not in get_args(Canonicalization):
             raise UserError(
                 f"canonicalize is {canonicalize!r}; "
-                "it must be 'none', 'lower' or 'lower_no_punctuation'"
+                f"it must be one of {', '.join(get_args(Canonicalization))}"
             )
         self._model = model
         self._processor = _load_sentencepiece(model)

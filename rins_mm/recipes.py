@@ -14,11 +14,12 @@ from rins_mm.recorded_config import read_config
 
 
 def recipe_names() -> list[str]:
-    """The recipes of the package `configs`."""
+    """The recipes of the package `configs`; its studies are none: they are many runs."""
     spec = importlib.util.find_spec("configs")
     folders = spec.submodule_search_locations if spec is not None else None
     files = [path for folder in folders or [] for path in Path(folder).glob("*.py")]
-    return sorted(path.stem for path in files if path.stem != "__init__")
+    stems = (path.stem for path in files)
+    return sorted(stem for stem in stems if stem != "__init__" and not stem.startswith("study_"))
 
 
 def load_config(source: str) -> TrainConfig:

@@ -1,0 +1,1 @@
+"""Studies: many runs, and what may be said of them."""
