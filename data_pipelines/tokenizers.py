@@ -129,9 +129,9 @@ def canonical(text: str, canonicalize: Canonicalization) -> str:
     """The text as the tokenizer sees it.
 
     "lower_no_punctuation" is SigLIP's form: lower case, underscores as spaces, no ASCII
-    punctuation, single spaces. "bag_of_words" then sorts the words, so that nothing that reads it can
-    know their order: a control for what order is worth. Half surrogate pairs, which no encoder can write, become question
-    marks in any form.
+    punctuation, single spaces. "bag_of_words" then sorts the words, so that nothing that reads it
+    can know their order: a control for what order is worth. Half surrogate pairs, which no encoder
+    can write, become question marks in any form.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
     if canonicalize == "none":

@@ -204,9 +204,7 @@ def study_names() -> list[str]:
     """The studies of the package `configs`."""
     spec = importlib.util.find_spec("configs")
     folders = spec.submodule_search_locations if spec is not None else None
-    return sorted(
-        path.stem for folder in folders or [] for path in Path(folder).glob("study_*.py")
-    )
+    return sorted(path.stem for folder in folders or [] for path in Path(folder).glob("study_*.py"))
 
 
 def load_study(source: str, *, scale: Scale) -> StudyConfig:
@@ -250,10 +248,19 @@ def check(study: StudyConfig) -> None:
                 )
     for claim in study.claims:
         if study.arm(claim.arm).role == "exploratory":
-            raise UserError(f"{claim.arm} is exploratory, and the claim {claim.name!r} wants a verdict")
+            raise UserError(
+                f"{claim.arm} is exploratory, and the claim {claim.name!r} wants a verdict"
+            )
         study.arm(claim.control)
+        if claim.tower not in {control.tower for control in study.positive_controls}:
+            raise UserError(
+                f"the claim {claim.name!r} is about the {claim.tower} tower, which has no positive control; "
+                "add one: without it nobody knows whether the data could show anything"
+            )
         if not claim.delta > 0:
-            raise UserError(f"the claim {claim.name!r} has delta {claim.delta}; it must be positive")
+            raise UserError(
+                f"the claim {claim.name!r} has delta {claim.delta}; it must be positive"
+            )
         if claim.endpoint not in study.endpoints:
             raise UserError(
                 f"the claim {claim.name!r} is decided by {claim.endpoint.title}, "

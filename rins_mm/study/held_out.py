@@ -38,14 +38,16 @@ def held_out_loss(
     loss that is no number.
     """
     model = encoder.model.eval().float()
-    loss_of = choose_loss(config.loss.kind, form="dense", tile_size=0, exchange="gather", compiler="off")
+    loss_of = choose_loss(
+        config.loss.kind, form="dense", tile_size=0, exchange="gather", compiler="off"
+    )
     image_calls, depths = expand(encoder.image_signature), [expand(s) for s in signatures]
     sums, digest = dict.fromkeys(signatures, 0.0), hashlib.sha256()
     batches = _batches(encoder, config, held_out)
     with closing(batches):
         for batch in batches:
-            for part in (batch.images, batch.image_keys, batch.text_keys, batch.valid):
-                digest.update(part.numpy())
+            for facts in (batch.images, batch.image_keys, batch.text_keys, batch.valid):
+                digest.update(facts.contiguous().numpy().data)
             part = batch.to(encoder.device)
             pictures = unit(model.image_tower(part.images.float() / 255.0, image_calls))
             texts = model.text_tower.forward_variants(part.tokens, part.offsets, depths)
@@ -72,9 +74,7 @@ def held_out_loss(
 def _batches(
     encoder: SigLIPEncoder, config: TrainConfig, held_out: HeldOut
 ) -> Generator[ImageTextBatch, None, None]:
-    data = replace(
-        config.data, shards=held_out.shards, mixture=(), deny_lists=(), num_workers=0
-    )
+    data = replace(config.data, shards=held_out.shards, mixture=(), deny_lists=(), num_workers=0)
     return train_batches(
         data,
         open_training_data(data),

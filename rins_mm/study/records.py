@@ -12,6 +12,7 @@ from eval.suite import run_suite
 from rins_mm.distributed import local_device
 from rins_mm.encoder import SigLIPEncoder, load_encoder
 from rins_mm.models.draws import reachable_signatures
+from rins_mm.models.signatures import expand
 from rins_mm.run_folder import describe_environment
 from rins_mm.run_log import read_rows
 from rins_mm.study.design import trained_depth
@@ -97,9 +98,13 @@ def write_record(job: Job, records: Path) -> dict[str, Any]:
 
 def measured(encoder: SigLIPEncoder, job: Job) -> dict[str, Any]:
     """The results of the tasks and the loss on the held-out batches, at each depth of the text tower."""
-    depths = list(job.config.evaluation.text_signatures)
-    depths = depths or reachable_signatures(job.config.text.recursion)
-    depths = list(dict.fromkeys([*depths, trained_depth(job.config), *job.dial]))
+    depths = [
+        *reachable_signatures(job.config.text.recursion),
+        *job.config.evaluation.text_signatures,
+        trained_depth(job.config),
+        *job.dial,
+    ]
+    depths = list(dict.fromkeys("".join(expand(depth)) for depth in depths))
     data = job.config.evaluation.data
     results = (
         run_suite(
@@ -124,7 +129,9 @@ def measured(encoder: SigLIPEncoder, job: Job) -> dict[str, Any]:
 def _with_samples(steps: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
     """Each row with the samples since the row before."""
     seen = [0, *(int(row["samples_seen"]) for row in steps)]
-    return [(after - before, row) for before, after, row in zip(seen, seen[1:], steps, strict=False)]
+    return [
+        (after - before, row) for before, after, row in zip(seen, seen[1:], steps, strict=False)
+    ]
 
 
 def spending(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -110,7 +110,9 @@ def finish(one: Running, records: Path) -> bool:
     record = write_record(one.job, records)
     loss = record["held_out"]["losses"][record["trained_depth"]]
     path = one.job.record_path(records)
-    print(f"{one.job.phase} {one.job.name}: held-out loss {loss:.4f}; wrote {path}", file=sys.stderr)
+    print(
+        f"{one.job.phase} {one.job.name}: held-out loss {loss:.4f}; wrote {path}", file=sys.stderr
+    )
     return True
 
 

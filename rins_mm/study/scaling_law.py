@@ -86,7 +86,9 @@ def _fit(points: Mapping[str, Points], unit: float) -> dict[str, Law]:
     spread = max(float(np.ptp(y)), 1e-12)
     fits = []
     for c in STARTS:
-        start = np.array([math.log(spread), math.log(c)] * len(arms) + [float(y.min()) - spread / 4])
+        start = np.array(
+            [math.log(spread), math.log(c)] * len(arms) + [float(y.min()) - spread / 4]
+        )
         fits.append(optimize.least_squares(residuals, start, x_scale="jac", max_nfev=5000))
     best = min(fits, key=lambda fit: float(fit.cost))
     freedom = len(y) - len(best.x)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize, stats
 
 ALPHA = 0.05
-"""The chance, over all claims of a study, that some verdict other than 'undecided' is wrong: half for each direction."""
+"""The chance, over all claims of a study, that a verdict other than 'undecided' is wrong; half for each direction."""
 
 ClaimKind = Literal["gain", "no_gain", "no_regret"]
 Verdict = Literal["supported", "not supported", "undecided"]
@@ -112,9 +112,7 @@ def verdicts(tests: Sequence[PValues]) -> list[Verdict]:
     difference is delta to the last digit), so the two directions share ALPHA between them.
     """
     found: list[Verdict] = []
-    pairs = zip(
-        holm([t.for_it for t in tests]), holm([t.against_it for t in tests]), strict=True
-    )
+    pairs = zip(holm([t.for_it for t in tests]), holm([t.against_it for t in tests]), strict=True)
     for for_it, against_it in pairs:
         if for_it <= ALPHA / 2:
             found.append("supported")
@@ -147,7 +145,12 @@ def detectable_effect(
 
 
 def seeds_needed(
-    effect: float, deviation: float, *, level: float = ALPHA / 2, wanted: float = 0.8, most: int = 1000
+    effect: float,
+    deviation: float,
+    *,
+    level: float = ALPHA / 2,
+    wanted: float = 0.8,
+    most: int = 1000,
 ) -> int | None:
     """The fewest seeds with which a difference of `effect` is found with the chance `wanted`; None: over `most`."""
     for number in range(2, most + 1):

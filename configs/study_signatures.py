@@ -1,0 +1,48 @@
+"""A sweep over ways to repeat blocks of the text tower at equal FLOPs: exploratory, no verdict."""
+
+from configs import study_confirmatory as confirmatory
+from rins_mm.models.draws import RecursionConfig
+from rins_mm.study.design import HELD_OUT_LOSS, Arm, Endpoint, HeldOut, Scale, StudyConfig
+
+SIGNATURES = {
+    "AAB": "A^2B", "AAAB": "A^3B", "AAAAB": "A^4B", "ABB": "AB^2", "ABBB": "AB^3", "ABAB": "(AB)^2",
+    "ABABAB": "(AB)^3", "AABB": "A^2B^2", "AAABBB": "A^3B^3", "ABA": "ABA", "ABAAB": "ABAAB",
+    "AABAB": "AABAB", "AAB_2": "(A^2B)_2", "AAAB_2": "(A^3B)_2", "ABB_2": "(AB^2)_2", "ABAB_2": "(ABAB)_2",
+    "AABCD": "A^2BCD", "AAABCD": "A^3BCD", "ABBCD": "AB^2CD", "ABCCD": "ABC^2D", "ABCDD": "ABCD^2",
+    "ABCBCD": "A(BC)^2D", "ABBBCD": "AB^3CD", "ABCBD": "ABCBD", "ABABCD": "(AB)^2CD", "AABBCCDD": "A^2B^2C^2D^2",
+}  # fmt: skip
+"""Names of arms, and signatures of two or four groups (of four blocks, or of eight)."""
+
+SKIP_PROBABILITIES = (0.0, 0.5)
+
+
+def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+    """Every signature with all its rounds, and with rounds that are skipped half the time: 53 arms with AB."""
+    plain = confirmatory.base(scale, data)
+    arms = [
+        Arm(
+            name=name if chance == 0 else f"{name}-{chance:g}",
+            config=confirmatory.in_text(
+                plain, RecursionConfig(signature=signature, skip_probability=chance)
+            ),
+            role="exploratory",
+            control="AB",
+        )
+        for chance in SKIP_PROBABILITIES
+        for name, signature in SIGNATURES.items()
+    ]
+    accuracy = Endpoint(task=confirmatory.task(data), metric="accuracy")
+    return StudyConfig(
+        name="signatures",
+        purpose="Which ways of repeating blocks of the text tower are worth a study of their own?",
+        arms=(Arm(name="AB", config=plain), *arms),
+        tasks=(confirmatory.task(data),),
+        endpoints=(accuracy, HELD_OUT_LOSS),
+        held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
+        seeds=2,
+        exploratory_seeds=1,
+        notes=(
+            "Exploratory: of fifty arms some come out on top by luck. The learning rate is that of AB, "
+            "tuned for none of them.",
+        ),
+    )
