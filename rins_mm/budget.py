@@ -31,8 +31,6 @@ class Budget:
     """Those by which rounds of the same group differ, and what latent thinking injects with."""
     flops_per_pair: float
     """Training, forward and backward, in the mean over the draws of skipped calls."""
-    layer_steps_per_pair: float
-    """Blocks that run in both towers, in the mean over the draws."""
     samples: int
     total_flops: float
     state_bytes: float
@@ -74,7 +72,6 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
         parameters=parameters,
         adapter_parameters=sum(p.numel() for p in adapter_parameters(model).values()),
         flops_per_pair=flops,
-        layer_steps_per_pair=image_blocks + text_blocks,
         samples=samples,
         total_flops=flops * samples,
         state_bytes=float(BYTES_PER_PARAMETER * parameters),

@@ -6,12 +6,16 @@ import re
 import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from data_pipelines.errors import UserError
-from rins_mm.budget import estimate
 from rins_mm.config import TrainConfig
+from rins_mm.flops import STEP_PER_FORWARD, TowerCost, image_cost, text_cost
+from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import expand
 from rins_mm.study.statistics import ClaimKind
 
@@ -171,17 +175,28 @@ def matched(study: StudyConfig, arm: Arm) -> TrainConfig:
     if not arm.control or match == "samples":
         return arm.config
     control = study.arm(arm.control).config
-    if match == "flops":
-        costs = [
-            estimate(config, caption_tokens=study.caption_tokens).flops_per_pair
-            for config in (control, arm.config)
-        ]
-    else:
-        costs = [
-            estimate(config, caption_tokens=study.caption_tokens).layer_steps_per_pair
-            for config in (control, arm.config)
-        ]
-    return of_length(arm.config, max(1, round(control.max_steps * costs[0] / costs[1])))
+    theirs, ours = (cost_per_pair(c, match, study.caption_tokens) for c in (control, arm.config))
+    return of_length(arm.config, max(1, round(control.max_steps * theirs / ours)))
+
+
+def cost_per_pair(config: TrainConfig, match: Match, caption_tokens: float) -> float:
+    """What training on a pair costs in the mean over the draws: operations, layer-steps, or one sample."""
+    if match == "samples":
+        return 1.0
+    image, embedding_width = _image_cost(config.image)
+    text = text_cost(config.text, embedding_width=embedding_width, length=caption_tokens)
+    towers = ((image, config.image.recursion), (text, config.text.recursion))
+    if match == "layer_steps":
+        return sum(cost.expected_layer_steps(recursion) for cost, recursion in towers)
+    return STEP_PER_FORWARD * sum(cost.expected_forward(recursion) for cost, recursion in towers)
+
+
+@lru_cache(maxsize=256)
+def _image_cost(config: ImageTowerConfig) -> tuple[TowerCost, int]:
+    """The cost of a picture and the width of its vector; counted once for each tower of a study."""
+    with torch.device("meta"):
+        width = ImageTower(config).embedding_width
+    return image_cost(config), width
 
 
 def of_length(config: TrainConfig, max_steps: int) -> TrainConfig:

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines.errors import UserError
 from rins_mm.budget import estimate
 from rins_mm.recipes import load_config, recipe_names
-from rins_mm.study.design import check, load_study, matched, study_names
+from rins_mm.study.design import check, cost_per_pair, load_study, matched, study_names
 from rins_mm.study.jobs import chosen_rates, pilot_jobs, study_jobs, tuning_jobs
 from rins_mm.study.runner import share
 from rins_mm.validation import validate
@@ -35,19 +35,19 @@ def test_studies_are_no_recipes():
         load_config("study_confirmatory")
 
 
+def test_a_pair_costs_what_the_dry_run_says():
+    for arm in load_study("study_confirmatory", scale="cpu").arms[:5]:
+        expected = estimate(arm.config, caption_tokens=24.0).flops_per_pair
+        assert cost_per_pair(arm.config, "flops", 24.0) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("match", ["flops", "layer_steps", "samples"])
 def test_matched_arms_spend_the_same_within_a_percent(match):
     study = replace(load_study("study_confirmatory", scale="cpu"), match=match)
 
     def spent(arm):
         config = matched(study, arm)
-        budget = estimate(config, caption_tokens=study.caption_tokens)
-        each = {
-            "flops": budget.flops_per_pair,
-            "layer_steps": budget.layer_steps_per_pair,
-            "samples": 1,
-        }
-        return config.max_steps * each[arm.match or match]
+        return config.max_steps * cost_per_pair(config, match, study.caption_tokens)
 
     for arm in study.arms[:5]:
         assert spent(arm) == pytest.approx(spent(study.arms[0]), rel=0.01)
@@ -98,7 +98,7 @@ def test_the_rate_with_the_least_loss_on_val_is_chosen_and_missing_ones_are_name
     rates = chosen_rates(study, records)
     assert set(rates.values()) == {2e-3}
     assert study_jobs(study, Path("runs"), rates)[0].config.optimizer.peak_learning_rate == 2e-3
-    with pytest.raises(UserError, match="AB has no tuning run at the learning rate 0.001 yet"):
+    with pytest.raises(UserError, match=r"AB has no tuning run at the learning rate 0\.001 yet"):
         chosen_rates(study, records[1:])
 
 
