@@ -5,6 +5,7 @@ Give the same command again after any interruption: runs that have their records
 
 import json
 import math
+import os
 import shlex
 import signal
 import sys
@@ -56,6 +57,9 @@ class StudyCommand:
 def main(argv: list[str]) -> None:
     """Run, and report as far as it has come."""
     command = tyro.cli(StudyCommand, args=argv, prog="python -m rins_mm.study")
+    if not command.only and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Started by torchrun: its processes share the runs, one each at a time.
+        command = replace(command, only=f"{os.environ['RANK']}/{os.environ['WORLD_SIZE']}")
     study = load_study(command.study, scale=command.scale)
     if command.seeds is not None:
         study = replace(study, seeds=command.seeds)

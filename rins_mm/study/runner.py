@@ -19,6 +19,9 @@ SECONDS_BETWEEN_LOOKS = 0.2
 LAST_WORDS = 400
 """Characters of a failed run's log that are shown."""
 
+OF_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "LOCAL_WORLD_SIZE")
+"""A run is alone, also where the study's processes were started together; LOCAL_RANK still chooses its GPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
@@ -89,7 +92,10 @@ def start(job: Job) -> Running:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **{name: value for name, value in os.environ.items() if name not in OF_TORCHRUN},
+                "OMP_NUM_THREADS": "1",
+            },
             # A Ctrl-C is ours to pass on: each run would get it twice.
             start_new_session=True,
         )

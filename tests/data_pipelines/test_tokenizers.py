@@ -218,3 +218,9 @@ def test_folders_without_a_tokenizer_are_refused(tmp_path):
     (tmp_path / "tokenizer.model").unlink()
     with pytest.raises(UserError, match="there is no tokenizer model"):
         load_tokenizer(tmp_path)
+
+
+def test_a_bag_of_words_is_the_same_in_any_order():
+    texts = ("The cat is left of the dog.", "the dog is left of the cat")
+    assert len({canonical(text, "bag_of_words") for text in texts}) == 1
+    assert canonical("The cat_is LEFT!", "bag_of_words") == "cat is left the"
