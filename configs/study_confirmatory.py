@@ -64,15 +64,17 @@ def in_image(plain: TrainConfig, recursion: RecursionConfig) -> TrainConfig:
     return replace(plain, image=replace(plain.image, recursion=recursion))
 
 
-def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
-    """Five arms, three controls of the data, four claims."""
-    plain = base(scale, data)
+def arms_of(plain: TrainConfig) -> tuple[Arm, ...]:
+    """Five arms, and three controls of the data."""
     assert plain.image.depth is not None
     deep_text = replace(plain, text=replace(plain.text, depth=2 * plain.text.depth))
     deep_image = replace(plain, image=replace(plain.image, depth=2 * plain.image.depth))
-    bag = replace(plain.tokenizer, canonicalize="bag_of_words")
-    accuracy = Endpoint(task=task(data), metric="accuracy")
-    arms = (
+    bag = replace(plain, tokenizer=replace(plain.tokenizer, canonicalize="bag_of_words"))
+
+    def control(name: str, config: TrainConfig) -> Arm:
+        return Arm(name=name, config=config, control="AB", role="control", match="samples")
+
+    return (
         Arm(name="AB", config=plain),
         Arm(
             name="text-AAAB",
@@ -89,28 +91,14 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         Arm(name="image-AAAB", config=in_image(plain, THREE_ROUNDS), control="AB"),
         # As many calls as text-AAAB, none of them shared.
         Arm(name="text-deep", config=deep_text, control="AB"),
-        Arm(
-            name="text-deep-samples",
-            config=deep_text,
-            control="AB",
-            role="control",
-            match="samples",
-        ),
-        Arm(
-            name="image-deep-samples",
-            config=deep_image,
-            control="AB",
-            role="control",
-            match="samples",
-        ),
-        Arm(
-            name="bag-of-words",
-            config=replace(plain, tokenizer=bag),
-            control="AB",
-            role="control",
-            match="samples",
-        ),
+        control("text-deep-samples", deep_text),
+        control("image-deep-samples", deep_image),
+        control("bag-of-words", bag),
     )
+
+
+def claims_by(accuracy: Endpoint) -> tuple[Claim, ...]:
+    """What is to be decided, and by how much."""
 
     def claim(name: str, arm: str, kind: ClaimKind, tower: Tower, variant: str = "") -> Claim:
         return Claim(
@@ -124,19 +112,25 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
             variant=variant,
         )
 
+    return (
+        claim("Recursion in the text tower helps", "text-AAAB", "gain", "text"),
+        claim("Drawn rounds in the text tower help", "text-AAAB-drawn", "gain", "text"),
+        claim("Drawn rounds cost nothing at AB", "text-AAAB-drawn", "no_regret", "text", "AB"),
+        claim("Recursion in the image tower does not profit", "image-AAAB", "no_gain", "image"),
+    )
+
+
+def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+    """Five arms, three controls of the data, four claims."""
+    accuracy = Endpoint(task=task(data), metric="accuracy")
     return StudyConfig(
         name="confirmatory",
         purpose=(
             "Does repeating the first half of a tower help at equal training FLOPs: of the text tower, of the "
             "image tower, and with rounds drawn at random and recursion off afterwards?"
         ),
-        arms=arms,
-        claims=(
-            claim("Recursion in the text tower helps", "text-AAAB", "gain", "text"),
-            claim("Drawn rounds in the text tower help", "text-AAAB-drawn", "gain", "text"),
-            claim("Drawn rounds cost nothing at AB", "text-AAAB-drawn", "no_regret", "text", "AB"),
-            claim("Recursion in the image tower does not profit", "image-AAAB", "no_gain", "image"),
-        ),
+        arms=arms_of(base(scale, data)),
+        claims=claims_by(accuracy),
         positive_controls=(
             PositiveControl(tower="text", arm="text-deep-samples", control="AB"),
             PositiveControl(tower="image", arm="image-deep-samples", control="AB"),
