@@ -14,7 +14,7 @@ import torch
 
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
-from rins_mm.flops import STEP_PER_FORWARD, TowerCost, image_cost, text_cost
+from rins_mm.flops import TowerCost, image_cost, text_cost
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import expand
 from rins_mm.study.statistics import ClaimKind
@@ -185,10 +185,9 @@ def cost_per_pair(config: TrainConfig, match: Match, caption_tokens: float) -> f
         return 1.0
     image, embedding_width = _image_cost(config.image)
     text = text_cost(config.text, embedding_width=embedding_width, length=caption_tokens)
-    towers = ((image, config.image.recursion), (text, config.text.recursion))
     if match == "layer_steps":
-        return sum(cost.expected_layer_steps(recursion) for cost, recursion in towers)
-    return STEP_PER_FORWARD * sum(cost.expected_forward(recursion) for cost, recursion in towers)
+        return sum(cost.expected_layer_steps(cost.recursion) for cost in (image, text))
+    return image.expected_training() + text.expected_training()
 
 
 @lru_cache(maxsize=256)
