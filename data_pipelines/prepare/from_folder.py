@@ -37,8 +37,9 @@ from data_pipelines.prepare.folder_items import (
     sample_of,
     table_items,
 )
-from data_pipelines.prepare.judging import looks, usable_cores
+from data_pipelines.prepare.judging import looks
 from data_pipelines.prepare.unfinished import Journal, Plan, open_journal
+from data_pipelines.prepare.worker_pool import usable_cores
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import WrittenShard, sha256_of_file, write_shard
 from data_pipelines.whole_files import write_whole
