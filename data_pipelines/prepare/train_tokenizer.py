@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import sentencepiece
 import tyro
@@ -19,6 +20,8 @@ from data_pipelines.manifest import Dataset, open_dataset
 from data_pipelines.progress import with_progress
 from data_pipelines.reader import read_sample
 from data_pipelines.tokenizers import Canonicalization, canonical
+
+Pieces = Literal["unigram", "bpe"]
 
 END_TOKEN = 1
 """SigLIP's end and padding token."""
@@ -36,6 +39,9 @@ class TrainTokenizerConfig:
     """Most pieces, special ones included; fewer where the captions do not offer as many."""
     canonicalize: Canonicalization = "lower_no_punctuation"
     """The form of the captions; give the tokenizer the same."""
+    pieces: Pieces = "unigram"
+    """How pieces are found. unigram: by likelihood, as SigLIP's; bpe: by frequency, which leaves words whole
+    where there are only a few hundred."""
     locales: tuple[str, ...] = ()
     """Languages whose labels are read too, by their codes in the samples; labels, keywords and
     text captions are always read."""
@@ -54,7 +60,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{config.out} exists; choose another name or add --overwrite")
     dataset = open_dataset(config.shards)
     captions, num_bad = read_captions(dataset, config.canonicalize, config.locales)
-    model = train_model(captions, config.vocab_size)
+    model = train_model(captions, config.vocab_size, config.pieces)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = config.out.with_name(f".{config.out.name}.{os.getpid()}.tmp")
     temporary.write_bytes(model)
@@ -85,8 +91,8 @@ def read_captions(
     return sorted(found), num_bad
 
 
-def train_model(captions: Sequence[str], vocab_size: int) -> bytes:
-    """A unigram model with the end token 1, no start token and no padding token."""
+def train_model(captions: Sequence[str], vocab_size: int, pieces: Pieces = "unigram") -> bytes:
+    """A model with the end token 1, no start token and no padding token."""
     if not captions:
         raise UserError("the shards hold no captions; a tokenizer needs some text to learn from")
     model = io.BytesIO()
@@ -94,7 +100,7 @@ def train_model(captions: Sequence[str], vocab_size: int) -> bytes:
         sentencepiece.SentencePieceTrainer.Train(
             sentence_iterator=iter(captions),
             model_writer=model,
-            model_type="unigram",
+            model_type=pieces,
             vocab_size=vocab_size,
             # Small data may not offer as many pieces as were asked for.
             hard_vocab_limit=False,
