@@ -99,6 +99,11 @@ def read_table(pack: Path) -> dict[str, Any]:
     return json.loads(table)
 
 
+def read_pictures(pack: Path) -> bytes:
+    """All pictures of the pack, one after the other, after they were checked against the manifest."""
+    return _checked_bytes(pack, "pictures.bin")
+
+
 def samples_of(table: dict[str, Any], split: str, pictures: bytes) -> Iterator[Sample]:
     """The samples of a split, in their order: JSON record, caption (the label), picture."""
     for style, concept_index, picture_index in table["samples"][split]:
@@ -135,7 +140,7 @@ def shard_name(split: str, number: int) -> str:
 
 def _write_shards(pack: Path, manifest: dict[str, Any], folder: Path) -> None:
     table = read_table(pack)
-    pictures = _checked_bytes(pack, "pictures.bin")
+    pictures = read_pictures(pack)
     for split, shards in manifest["shards"].items():
         samples = samples_of(table, split, pictures)
         for shard in with_progress(

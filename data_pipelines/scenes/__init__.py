@@ -1,0 +1,1 @@
+"""Scenes of a few things, true sentences about them, and their pictures."""
