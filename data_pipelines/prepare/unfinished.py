@@ -1,4 +1,4 @@
-"""What a run of from_folder leaves behind when it is cut off, so that the next one goes on from it.
+"""What a run of from_folder or scenes leaves behind when it is cut off, so that the next goes on from it.
 
 The journal `.unfinished.jsonl` lies in the output folder until the run is finished. Its first line is
 the plan (settings and input); the others list looks at items, in the items' order, and shards that
@@ -21,9 +21,10 @@ from data_pipelines.shard_writer import WrittenShard, sha256_of_file
 
 JOURNAL_NAME = ".unfinished.jsonl"
 
+_SHARD = r"(train|val|test|combinations|concepts)-\d{5}\.tar"
 _OWN_FILES = re.compile(
-    r"(train|val)-\d{5}\.tar(\.index\.npz)?|dataset\.json|rejected\.jsonl"
-    r"|\.((train|val)-\d{5}\.tar|dataset\.json|rejected\.jsonl)\.\d+\.tmp"
+    rf"{_SHARD}(\.index\.npz)?|dataset\.json|rejected\.jsonl"
+    rf"|\.({_SHARD}|dataset\.json|rejected\.jsonl)\.\d+\.tmp"
 )
 
 Plan = Mapping[str, Any]
@@ -155,9 +156,10 @@ def _go_on(out: Path, journal: Journal, plan: Plan, earlier: Plan) -> None:
     for path in leftovers:
         path.unlink()
     num_samples = sum(shard.num_samples for shard in journal.shards.values())
+    checks = f" and the checks of {len(journal.looks):,} items" if journal.looks else ""
     print(
         f"going on with the unfinished run in {out}: reused {len(journal.shards):,} shards of "
-        f"{num_samples:,} samples and the checks of {len(journal.looks):,} items; "
+        f"{num_samples:,} samples{checks}; "
         f"removed {len(leftovers):,} unfinished or damaged files",
         file=sys.stderr,
     )
