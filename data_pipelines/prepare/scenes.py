@@ -39,7 +39,7 @@ from data_pipelines.scenes.world import Split, World
 from data_pipelines.shard_writer import WrittenShard, write_shard
 from data_pipelines.whole_files import write_whole
 
-GROUPS_COMPARED = 64
+GROUPS_COMPARED = 250
 """Groups whose captions and pictures are compared with each other's for dataset.json."""
 
 

@@ -8,7 +8,7 @@ from data_pipelines.scenes.samples import SceneSample, SceneSource, scene_sample
 
 
 def by_split(source: SceneSource, numbers: dict[str, range]) -> dict[str, list[SceneSample]]:
-    """The samples of these numbers of each split."""
+    """The samples of these numbers of each split; one split alone is made in this process after all."""
     tasks = [(replace(source, split=split), numbers[split]) for split in numbers]
     with closing(answers(made, tasks, 1)) as found:
         return {task[0].split: samples for task, samples in found}
