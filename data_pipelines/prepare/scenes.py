@@ -25,7 +25,7 @@ from data_pipelines.errors import UserError, run_command
 from data_pipelines.prepare.unfinished import Journal, Plan, open_journal
 from data_pipelines.prepare.worker_pool import WorkerDiedError, answers, usable_cores
 from data_pipelines.progress import with_progress
-from data_pipelines.scenes.cut_outs import EMOJI, EMOJI_CREDIT, names, read_cut_outs
+from data_pipelines.scenes.cut_outs import EMOJI, EMOJI_CREDIT, names, read_cut_outs, silhouettes
 from data_pipelines.scenes.drafts import CONSTRUCTIONS
 from data_pipelines.scenes.render import atlas_fingerprint, atlas_of
 from data_pipelines.scenes.samples import (
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
     _check(config)
     cut_outs = read_cut_outs(config.cut_outs, config.num_kinds)
     source = SceneSource(
-        world=World(kinds=names(cut_outs)),
+        world=World(kinds=names(cut_outs), silhouettes=silhouettes(cut_outs)),
         split=config.split,
         seed=config.seed,
         num_siblings=config.siblings,

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from data_pipelines.errors import UserError
 from data_pipelines.expand import PACKS_FOLDER, read_pictures, read_table
+from data_pipelines.scenes.scene import LARGE, SMALL
+from data_pipelines.scenes.world import Silhouettes
 
 EMOJI = "emoji"
 EMOJI_CREDIT = (
@@ -54,7 +56,7 @@ _EMOJI: Mapping[str, str] = {
 }
 # Paper is white, and WebP's noise a little less so.
 _PAPER = 232
-_SHADE = 140
+_SHADE = 100
 """Largest darkening of a colour by its shading, in levels of 255."""
 _NAME = re.compile(r"[a-z]+( [a-z]+)*")
 _MOST_PIXELS = 4096 * 4096
@@ -187,3 +189,14 @@ def _spread(area: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 def names(cut_outs: Sequence[CutOut]) -> tuple[str, ...]:
     """The kinds, in their order."""
     return tuple(cut_out.kind for cut_out in cut_outs)
+
+
+def silhouettes(cut_outs: Sequence[CutOut]) -> tuple[Silhouettes, ...]:
+    """Which units of the canvas each kind covers."""
+    return tuple((_rows(cut_out, SMALL), _rows(cut_out, LARGE)) for cut_out in cut_outs)
+
+
+def _rows(cut_out: CutOut, size: int) -> tuple[int, ...]:
+    """A number for each row, bit n of which says whether unit n is covered."""
+    covered = cut_out.shrunk(size)[1] > 127
+    return tuple(sum(1 << int(n) for n in np.flatnonzero(row)) for row in covered)

@@ -105,7 +105,10 @@ def _holds(statement: Statement, scene: Scene) -> bool | None:
             if not isinstance(thing, Thing):
                 return thing
             others = [other.colour == said for other in scene.things if other is not thing]
-            return thing.colour != said and len(others) >= 2 and all(others)
+            if thing.colour == said or not all(others):
+                return False
+            # "Everything but the cat" says little where there is hardly anything else.
+            return True if len(others) >= 2 else None
 
 
 def _the(noun: Noun, scene: Scene) -> Thing | bool | None:

@@ -72,10 +72,9 @@ def stands(relation: str, one: Thing, other: Thing) -> bool | None:
     if relation == "larger":
         return one.size > other.size
     if relation == "before":
-        width, height = _overlap(one, other)
-        if min(width, height) <= _TOUCHING:
+        if not overlap(one, other):
             return False
-        hidden = width * height >= _LEAST_HIDDEN * min(one.size, other.size) ** 2
+        hidden = _shared(one, other) >= _LEAST_HIDDEN
         return one.depth > other.depth if hidden else None
     return stands(CONVERSES[relation], other, one)
 
@@ -99,16 +98,25 @@ def is_legible(scene: Scene) -> bool:
     return inside and all(_is_legible_pair(*pair) for pair in combinations(scene.things, 2))
 
 
+def overlap(one: Thing, other: Thing) -> bool:
+    """Whether the squares that two things stand in share more than a little of their edges."""
+    return min(_overlap(one, other)) > _TOUCHING
+
+
 def _is_legible_pair(one: Thing, other: Thing) -> bool:
-    width, height = _overlap(one, other)
-    if min(width, height) <= _TOUCHING:
+    if not overlap(one, other):
         return True
-    share = width * height / min(one.size, other.size) ** 2
-    return one.colour != other.colour and _LEAST_HIDDEN <= share <= _MOST_HIDDEN
+    return one.colour != other.colour and _LEAST_HIDDEN <= _shared(one, other) <= _MOST_HIDDEN
 
 
 def _clearly(gap: int) -> bool | None:
     return True if gap >= MARGIN else False if gap <= 0 else None
+
+
+def _shared(one: Thing, other: Thing) -> float:
+    """The share of the smaller thing's square that the other's covers."""
+    width, height = _overlap(one, other)
+    return width * height / min(one.size, other.size) ** 2
 
 
 def _overlap(one: Thing, other: Thing) -> tuple[int, int]:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Literal, get_args
 
 from data_pipelines.scenes.meaning import AllBut, Has, Meaning, nouns, related_nouns
-from data_pipelines.scenes.scene import FAMILIES, FAMILY_OF, Scene
+from data_pipelines.scenes.scene import FAMILIES, FAMILY_OF, SMALL, Scene, Thing, overlap
 
 Split = Literal["train", "val", "test", "combinations", "concepts"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -14,14 +15,19 @@ SPLITS: tuple[str, ...] = get_args(Split)
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "red": (222, 36, 36),
     "yellow": (244, 200, 0),
-    "green": (34, 150, 60),
+    "green": (40, 168, 70),
     "blue": (46, 92, 232),
     "purple": (156, 60, 206),
-    "black": (52, 52, 52),
+    "black": (40, 40, 40),
 }
 BACKGROUNDS = ((252, 252, 252), (230, 230, 230), (250, 240, 222), (222, 236, 248))
 
+Silhouettes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Which units a thing covers when it is small and when it is large: a number of as many bits for each row."""
+
 _EVERY_CONCEPT = 7
+_LEAST_HIDDEN = 24
+"""Units that have to be covered for all to see what is in front: 6 pixels of a picture of 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,8 @@ class World:
     """
 
     kinds: tuple[str, ...]
+    silhouettes: tuple[Silhouettes, ...] = ()
+    """Of each kind; without them things are taken for solid squares."""
 
     @cached_property
     def concepts(self) -> frozenset[str]:
@@ -73,10 +81,36 @@ class World:
         return (concept, combination) == (split == "concepts", split == "combinations")
 
     def shows(self, split: str, scene: Scene) -> bool:
-        """Whether the split may have such a picture."""
-        return split == "combinations" or not any(
+        """Whether the split may have such a picture, and the picture tells what is in front."""
+        if split != "combinations" and any(
             (thing.kind, thing.colour) in self.new_colours for thing in scene.things
+        ):
+            return False
+        return not self.silhouettes or all(
+            self._hides_enough(*pair) for pair in combinations(scene.things, 2) if overlap(*pair)
         )
+
+    def _hides_enough(self, one: Thing, other: Thing) -> bool:
+        """Whether the forms themselves cover each other, and not just the squares that they stand in."""
+        rows, other_rows = self._rows(one), self._rows(other)
+        across = (other.x - other.size // 2) - (one.x - one.size // 2)
+        down = (other.y - other.size // 2) - (one.y - one.size // 2)
+        hidden = 0
+        for number, row in enumerate(rows):
+            if 0 <= number - down < len(other_rows):
+                beside = other_rows[number - down]
+                hidden += (
+                    row & (beside << across if across >= 0 else beside >> -across)
+                ).bit_count()
+        return hidden >= _LEAST_HIDDEN
+
+    def _rows(self, thing: Thing) -> tuple[int, ...]:
+        small, large = self.silhouettes[self._numbers[thing.kind]]
+        return small if thing.size == SMALL else large
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {kind: number for number, kind in enumerate(self.kinds)}
 
 
 def _colours_said(meaning: Meaning) -> list[tuple[str, str]]:
