@@ -168,7 +168,10 @@ class Trainer:
     def log(self, done: int, metrics: Mapping[str, Any], sample_keys: Sequence[str]) -> None:
         """One row of metrics.jsonl and one line on the console."""
         hashes = self.ranks.all_gather(hashes_of(sample_keys))
-        numbers = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        # Single numbers have a shape of () or (1,); those of rounds are never alone.
+        numbers = {
+            k: v.squeeze().tolist() if isinstance(v, Tensor) else v for k, v in metrics.items()
+        }
         row = {
             "step": done,
             **numbers,
