@@ -26,9 +26,12 @@ from rins_mm.study.statistics import ClaimKind
 ACCURACY_DELTA = 0.02
 """Two questions of a hundred: less than that nobody would pay several rounds for."""
 
+CAPTION_TOKENS = 23.14
+"""Mean length of the captions of data_pipelines.prepare.scenes in the tokens of these recipes."""
+
 THREE_ROUNDS = RecursionConfig(signature="A^3B")
-# The linear adapters of arXiv 2502.07503 belong here as soon as RecursionConfig has them.
-DRAWN_ROUNDS = RecursionConfig(signature="A^3B", skip_probability=0.5)
+# Stochastic RINS with light linear adapters (arXiv 2502.07503, section 4).
+DRAWN_ROUNDS = RecursionConfig(signature="A^3B", skip_probability=0.5, adapter="linear")
 
 
 def base(scale: Scale = "cpu", data: str = "runs/data/scenes") -> TrainConfig:
@@ -138,6 +141,7 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         tasks=(task(data),),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
+        caption_tokens=CAPTION_TOKENS,
         seeds=8 if scale == "cpu" else 10,
         tuning=Tuning(
             learning_rates=(1e-3, 2e-3, 4e-3), held_out=HeldOut(shards=(f"{data}/val/*.tar",))

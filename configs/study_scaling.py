@@ -12,8 +12,8 @@ from rins_mm.study.design import (
     Scale,
     ScalingLaw,
     StudyConfig,
-    of_length,
 )
+from rins_mm.study.lengths import of_length
 
 BUDGETS = 7
 DECADES = 1.5
@@ -41,6 +41,7 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         tasks=(confirmatory.task(data),),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
+        caption_tokens=confirmatory.CAPTION_TOKENS,
         seeds=3,
         scaling=tuple(ScalingLaw(name=name, arms=tuple(some)) for name, some in names.items()),
         notes=(

@@ -39,6 +39,7 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         tasks=(confirmatory.task(data),),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
+        caption_tokens=confirmatory.CAPTION_TOKENS,
         seeds=2,
         exploratory_seeds=1,
         notes=(

@@ -13,6 +13,8 @@ EXPLORATORY = {
     "text-AABB": RecursionConfig(signature="A^2B^2"),
     "text-AAAB-early": RecursionConfig(signature="A^3B", split=(1, 3)),
     "text-AAAB-late": RecursionConfig(signature="A^3B", split=(3, 1)),
+    # Latent recurrent thinking, which the paper compares with.
+    "text-latent": RecursionConfig(kind="latent", signature="AB^3C", split=(1, 2, 1)),
 }
 """One or two seeds each, no verdict: what repeats, and where the tower is cut."""
 

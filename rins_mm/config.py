@@ -81,6 +81,8 @@ class BudgetConfig:
     summed over the steps; or training FLOPs (what is computed twice to save memory counts once)."""
     amount: float = 0.0
     """How much of it; 0 with steps."""
+    caption_tokens: float = 0.0
+    """flops only: mean length of a caption in tokens, by which steps are priced; 0: that of a sample of the data."""
 
 
 @dataclass(frozen=True, kw_only=True)

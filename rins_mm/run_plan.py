@@ -44,7 +44,9 @@ def resolve_steps(
 def measured_lengths(
     config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer
 ) -> Float64[np.ndarray, " N"]:
-    """Lengths in tokens of some captions of the run, the same on every rank."""
+    """Lengths in tokens of some captions of the run, the same on every rank; the one that its budget names."""
+    if config.budget.caption_tokens:
+        return np.array([config.budget.caption_tokens])
     lengths = caption_lengths(config.data, dataset, tokenizer, seed=config.seed)
     return lengths.astype(np.float64)
 

@@ -127,6 +127,13 @@ def _check_budget(budget: BudgetConfig) -> None:
             f"budget.match is {budget.match} and budget.amount is {budget.amount:g}; say with "
             f"--budget.amount how many {budget.match} the run may spend"
         )
+    if not 0 <= budget.caption_tokens < math.inf or (
+        budget.caption_tokens and budget.match != "flops"
+    ):
+        raise UserError(
+            f"budget.caption_tokens is {budget.caption_tokens:g} with budget.match {budget.match}; it is a length "
+            "of at least 1 by which FLOPs are planned, or 0"
+        )
 
 
 def check_schedule(config: TrainConfig) -> None:

@@ -17,17 +17,24 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from data_pipelines.caption_lengths import caption_lengths
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.loader import open_training_data
 from data_pipelines.whole_files import write_whole
 from eval.tasks import open_task
+from rins_mm.config import build_tokenizer
 from rins_mm.stopping import EXIT_CODE
 from rins_mm.study.analysis import analyse
+from rins_mm.study.contrasts import WORST_GAP
 from rins_mm.study.design import Scale, StudyConfig, check, load_study
 from rins_mm.study.jobs import Job, Phase, chosen_rates, pilot_jobs, study_jobs, tuning_jobs
 from rins_mm.study.page import number, sentence, study_page
 from rins_mm.study.records import read_record
 from rins_mm.study.runner import StoppedError, run_jobs, share
 from rins_mm.validation import validate
+
+CAPTIONS_READ = 32_768
+"""Before a study: so many that neighbours which resemble each other do not decide their mean length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,7 @@ def main(argv: list[str]) -> None:
         for phase in phases(command, study):
             jobs = share(jobs_of(study, phase, runs, records), command.only)
             check_jobs(jobs)
+            check_captions(study)
             run_jobs(jobs, records, workers=command.workers, deadline=deadline)
     except StoppedError:
         print("stopped; what was trained is saved, and the same command goes on", file=sys.stderr)
@@ -112,6 +120,24 @@ def check_jobs(jobs: list[Job]) -> None:
     for task in dict.fromkeys(task for job in jobs for task in job.tasks):
         data = jobs[0].config.evaluation.data
         open_task(task, Path(data) if data else None)
+
+
+def check_captions(study: StudyConfig) -> None:
+    """Refuse data whose captions are not as long as budgets were reckoned with: arms would spend unlike amounts."""
+    config = study.arms[0].config
+    lengths = caption_lengths(
+        config.data,
+        open_training_data(config.data),
+        build_tokenizer(config),
+        seed=0,
+        number=CAPTIONS_READ,
+    )
+    mean = float(lengths.mean())
+    if abs(mean / study.caption_tokens - 1) > WORST_GAP:
+        raise UserError(
+            f"captions of {', '.join(config.data.shards)} have {mean:.2f} tokens in the mean, and the study "
+            f"{study.name} reckons with {study.caption_tokens:g}; set its caption_tokens to {mean:.2f}"
+        )
 
 
 def recorded(jobs: list[Job], records: Path) -> list[dict[str, Any]]:

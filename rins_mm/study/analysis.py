@@ -83,7 +83,7 @@ def arm_results(study: StudyConfig, arm: Arm, runs: Sequence[Record]) -> dict[st
         "learning_rate": first["config"]["optimizer"]["peak_learning_rate"],
         "parameters": first["parameters"],
         "depth": first["trained_depth"],
-        "steps": first["config"]["max_steps"],
+        "steps": _mean([float(record["steps"]) for record in records.values()]),
         "spent": {name: _mean([r["spent"][name] for r in records.values()]) for name in SPENDINGS},
         "spent_of_control": {
             name: _mean([records[s]["spent"][name] / control[s]["spent"][name] for s in shared])

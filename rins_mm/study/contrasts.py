@@ -12,6 +12,9 @@ Record = Mapping[str, Any]
 Spending = Literal["flops", "samples", "layer_steps"]
 SPENDINGS: tuple[Spending, ...] = ("flops", "samples", "layer_steps")
 
+WORST_GAP = 0.01
+"""Share by which the spending of matched runs may differ."""
+
 END_OF_RUN = 0.99
 """A run that is read at this share of its spending or later is read at its end."""
 
@@ -58,6 +61,18 @@ def value_at(
 def by_seed(records: Sequence[Record], arm: str) -> dict[int, Record]:
     """The records of an arm."""
     return {record["seed"]: record for record in records if record["arm"] == arm}
+
+
+def gap(records: Sequence[Record], arm: str, control: str, match: Spending) -> float:
+    """The largest share by which a run of the arm spent more or less than its control with the same seed."""
+    ours, theirs = by_seed(records, arm), by_seed(records, control)
+    return max(
+        (
+            abs(ours[seed]["spent"][match] / theirs[seed]["spent"][match] - 1)
+            for seed in ours.keys() & theirs.keys()
+        ),
+        default=0.0,
+    )
 
 
 def paired(

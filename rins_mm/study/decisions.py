@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rins_mm.study.contrasts import Record, paired
+from rins_mm.study.contrasts import WORST_GAP, Record, gap, paired
 from rins_mm.study.design import Claim, StudyConfig
 from rins_mm.study.statistics import (
     ALPHA,
@@ -55,7 +55,7 @@ def decide(
     against = holm([test.against_it for test in tests]) or [1.0] * len(pairs)
     decided = []
     for number, claim in enumerate(study.claims):
-        reason = obstacle(study, claim, len(pairs[number]), controls)
+        reason = obstacle(study, claim, runs, len(pairs[number]), controls)
         decided.append(
             {
                 "claim": claim.name,
@@ -78,11 +78,18 @@ def decide(
 
 
 def obstacle(
-    study: StudyConfig, claim: Claim, num_pairs: int, controls: Sequence[Mapping[str, Any]]
+    study: StudyConfig,
+    claim: Claim,
+    runs: Sequence[Record],
+    num_pairs: int,
+    controls: Sequence[Mapping[str, Any]],
 ) -> str:
     """Why a claim cannot be decided whatever its numbers say; empty: it can."""
     if num_pairs < study.seeds:
         return f"{num_pairs} of the {study.seeds} planned seeds are there"
+    match = study.arm(claim.arm).match or study.match
+    if (unlike := gap(runs, claim.arm, claim.control, match)) > WORST_GAP:
+        return f"what {claim.arm} and {claim.control} spent differs by up to {unlike:.1%}"
     failed = [c["arm"] for c in controls if c["tower"] == claim.tower and not c["passed"]]
     if failed:
         return f"the positive control of the {claim.tower} tower, {failed[0]}, was not shown to beat plain"

@@ -5,17 +5,12 @@ import importlib.util
 import re
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
-from rins_mm.flops import TowerCost, image_cost, text_cost
-from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import expand
 from rins_mm.study.statistics import ClaimKind
 
@@ -149,8 +144,8 @@ class StudyConfig:
     pilot_seeds: int = 3
     """Seeds of the pilot, which are none of the study's: they come after 2,000."""
     match: Match = "flops"
-    caption_tokens: float = 24.0
-    """Mean length of a caption in tokens: what operations of the text tower are reckoned with beforehand."""
+    caption_tokens: float
+    """Mean length of a caption in tokens, by which budgets are fixed before a run; the data must agree."""
     tuning: Tuning | None = None
     scaling: tuple[ScalingLaw, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -164,49 +159,6 @@ class StudyConfig:
         raise UserError(
             f"the study {self.name} has no arm {name!r}; it has {', '.join(a.name for a in self.arms)}"
         )
-
-
-def matched(study: StudyConfig, arm: Arm) -> TrainConfig:
-    """The arm's configuration, of the length at which it spends what its control spends.
-
-    Lengths are set in expectation over the draws of skipped calls; the report prints what was spent.
-    """
-    match = arm.match or study.match
-    if not arm.control or match == "samples":
-        return arm.config
-    control = study.arm(arm.control).config
-    theirs, ours = (cost_per_pair(c, match, study.caption_tokens) for c in (control, arm.config))
-    return of_length(arm.config, max(1, round(control.max_steps * theirs / ours)))
-
-
-def cost_per_pair(config: TrainConfig, match: Match, caption_tokens: float) -> float:
-    """What training on a pair costs in the mean over the draws: operations, layer-steps, or one sample."""
-    if match == "samples":
-        return 1.0
-    image, embedding_width = _image_cost(config.image)
-    text = text_cost(config.text, embedding_width=embedding_width, length=caption_tokens)
-    if match == "layer_steps":
-        return sum(cost.expected_layer_steps(cost.recursion) for cost in (image, text))
-    return image.expected_training() + text.expected_training()
-
-
-@lru_cache(maxsize=256)
-def _image_cost(config: ImageTowerConfig) -> tuple[TowerCost, int]:
-    """The cost of a picture and the width of its vector; counted once for each tower of a study."""
-    with torch.device("meta"):
-        width = ImageTower(config).embedding_width
-    return image_cost(config), width
-
-
-def of_length(config: TrainConfig, max_steps: int) -> TrainConfig:
-    """The configuration with another length; warm-up and cooldown keep their shares of the run."""
-    share = max_steps / config.max_steps
-    schedule = replace(
-        config.schedule,
-        warmup_samples=int(config.schedule.warmup_samples * share),
-        cooldown_samples=int(config.schedule.cooldown_samples * share),
-    )
-    return replace(config, max_steps=max_steps, schedule=schedule)
 
 
 def trained_depth(config: TrainConfig) -> str:

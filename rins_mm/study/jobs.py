@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from data_pipelines.errors import UserError
 from rins_mm.config import TrainConfig
-from rins_mm.study.design import Arm, HeldOut, StudyConfig, matched, of_length
+from rins_mm.study.design import Arm, HeldOut, StudyConfig
+from rins_mm.study.lengths import matched, of_length
 
 Phase = Literal["tuning", "pilot", "runs"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,12 @@ def write_record(job: Job, records: Path) -> dict[str, Any]:
         "config": dataclasses.asdict(job.config),
         "trained_depth": trained_depth(job.config),
         **measured(encoder, job),
-        "spent": spending(steps),
+        "steps": steps[-1]["step"],
+        "budget": steps[-1]["budget"],
+        "spent": spending(steps[-1]),
         "curve": curve(rows),
         "losses": loss_curve(steps),
-        "training_seconds": sum(
-            taken / row["samples_per_second"] for taken, row in _with_samples(steps)
-        ),
+        "training_seconds": _seconds(steps),
         "skipped_steps": max(row["skipped_steps"] for row in steps),
         "parameters": sum(p.numel() for p in encoder.model.parameters()),
         "versions": describe_environment(),
@@ -126,37 +127,27 @@ def measured(encoder: SigLIPEncoder, job: Job) -> dict[str, Any]:
     }
 
 
-def _with_samples(steps: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Each row with the samples since the row before."""
+def spending(row: Mapping[str, Any]) -> dict[str, float]:
+    """What the run had spent at this row: samples, FLOPs, and blocks that a pair passed, summed over steps."""
+    return {
+        "samples": float(row["samples_seen"]),
+        "flops": row["flops_spent"],
+        "layer_steps": float(row["layer_steps_spent"]),
+    }
+
+
+def _seconds(steps: Sequence[Mapping[str, Any]]) -> float:
+    """Time of training, also of a run that was interrupted."""
     seen = [0, *(int(row["samples_seen"]) for row in steps)]
-    return [
-        (after - before, row) for before, after, row in zip(seen, seen[1:], steps, strict=False)
-    ]
-
-
-def spending(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What was spent by the last of these rows: samples, FLOPs, and blocks x pairs.
-
-    A row tells the operations of its own steps, less those before an interruption; its operations per
-    sample hold for all samples since the row before.
-    """
-    spent = {"samples": 0.0, "flops": 0.0, "layer_steps": 0.0}
-    for taken, row in _with_samples(steps):
-        spent["samples"] += taken
-        spent["flops"] += taken * row["flops_per_second"] / row["samples_per_second"]
-        spent["layer_steps"] += taken * row["layer_steps"]
-    return spent
+    taken = (after - before for before, after in pairwise(seen))
+    return sum(n / row["samples_per_second"] for n, row in zip(taken, steps, strict=True))
 
 
 def curve(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each evaluation during training with what was spent until then."""
-    steps = [row for row in rows if "loss" in row]
+    at_step = {row["step"]: row for row in rows if "loss" in row}
     return [
-        {
-            "step": row["step"],
-            **spending([step for step in steps if step["step"] <= row["step"]]),
-            "metrics": row["evaluation"],
-        }
+        {"step": row["step"], **spending(at_step[row["step"]]), "metrics": row["evaluation"]}
         for row in rows
         if "evaluation" in row
     ]
@@ -168,7 +159,7 @@ def loss_curve(steps: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     points = []
     for start in range(0, len(steps), group):
         some = steps[start : start + group]
-        spent = spending(steps[: start + len(some)])
+        spent = spending(some[-1])
         loss = sum(row["loss"] for row in some) / len(some)
         points.append([spent["samples"], spent["flops"], loss])
     return points

@@ -54,5 +54,6 @@ def study(scale: Scale = "cpu") -> StudyConfig:
         tasks=(TASK,),
         endpoints=(recall, HELD_OUT_LOSS),
         held_out=HeldOut(shards=("emoji:test",), batch_size=64, num_batches=2),
+        caption_tokens=9.2,
         seeds=2,
     )

@@ -157,6 +157,8 @@ def test_a_budget_that_no_run_has_is_refused(budget, told):
         ({"match": "steps", "amount": 5.0}, "budget.amount is 5, but budget.match is steps"),
         ({"match": "flops"}, "how many flops"),
         ({"match": "samples", "amount": float("inf")}, "how many samples"),
+        ({"caption_tokens": 9.0}, "caption_tokens is 9 with budget.match steps"),
+        ({"match": "flops", "amount": 1e9, "caption_tokens": -1.0}, "caption_tokens is -1"),
     ],
 )
 def test_a_budget_without_its_amount_is_a_mistake(budget, told):

@@ -191,7 +191,7 @@ def test_a_step_may_draw_one_of_several_patterns():
     [
         ({"skip_probability": 1.5}, r"text\.recursion\.skip_probability is 1\.5"),
         ({"signature": "AAB", "skip_probabilities": (0.5, 0.5)}, "2 numbers for the 3 calls AAB"),
-        ({"skip_probability": 0.5, "skip_probabilities": (0.5, 0)}, "more than one of"),
+        ({"skip_probability": 0.5, "skip_probabilities": (0.5, 0.0)}, "more than one of"),
         ({"patterns": ("AB",)}, "1 patterns and 0 pattern_probabilities"),
         ({"patterns": ("AB",), "pattern_probabilities": (0.7,)}, r"whose sum is 0\.7"),
         ({"patterns": ("AC",), "pattern_probabilities": (1.0,)}, "cannot read the signature 'AC'"),

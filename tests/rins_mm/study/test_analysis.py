@@ -55,6 +55,7 @@ def record(arm, seed, recall, *, loss=5.0, flops=1000.0, samples=100.0, depth="A
             for share in (0.25, 0.5, 0.75, 1.0)
         ],
         "losses": [[samples * share, flops * share, 9 - share] for share in (0.5, 1.0)],
+        "steps": 20,
         "spent": spent(1.0),
         "training_seconds": 60.0,
         "parameters": 1000,
@@ -98,6 +99,13 @@ def test_without_its_positive_control_a_tower_is_undecided_whatever_recursion_do
 def test_nothing_is_decided_before_all_planned_seeds_are_there():
     found, reason = verdict(records(seeds=3))
     assert found == "undecided" and reason == "3 of the 4 planned seeds are there"
+
+
+def test_arms_that_spent_unlike_amounts_are_not_judged():
+    runs = records()
+    runs[4]["spent"]["flops"] *= 1.02
+    found, reason = verdict(runs)
+    assert found == "undecided" and reason == "what rins and plain spent differs by up to 2.0%"
 
 
 def test_a_seed_that_only_one_arm_has_is_no_pair():
@@ -166,17 +174,16 @@ def test_a_page_without_runs_can_be_written():
 
 def rows():
     return [
-        {"step": step, "loss": 9.0 - step / 10, "samples_seen": 32 * step, "layer_steps": 4.0,
-         "flops": 1.0, "flops_per_second": 600.0, "samples_per_second": 2.0}
+        {"step": step, "loss": 9.0 - step / 10, "samples_seen": 32 * step,
+         "layer_steps_spent": 4 * step, "flops_spent": 32 * 300.0 * step}
         for step in (5, 10, 15)
     ]  # fmt: skip
 
 
-def test_spending_is_summed_over_rows_also_after_an_interruption():
-    # The FLOPs of a row may lack those before a restart; those per sample never do.
-    assert spending(rows()) == {"samples": 480.0, "flops": 480 * 300.0, "layer_steps": 480 * 4.0}
+def test_curves_are_over_what_was_spent_until_then():
+    assert spending(rows()[-1]) == {"samples": 480.0, "flops": 480 * 300.0, "layer_steps": 60.0}
     points = curve([*rows()[:2], {"step": 10, "evaluation": {"x": 0.5}}, rows()[2]])
-    assert points == [{"step": 10, **spending(rows()[:2]), "metrics": {"x": 0.5}}]
+    assert points == [{"step": 10, **spending(rows()[1]), "metrics": {"x": 0.5}}]
     assert loss_curve(rows())[-1] == [480.0, 480 * 300.0, 7.5]
 
 

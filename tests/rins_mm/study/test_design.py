@@ -4,13 +4,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
 from rins_mm.budget import estimate
 from rins_mm.recipes import load_config, recipe_names
-from rins_mm.study.design import check, cost_per_pair, load_study, matched, study_names
+from rins_mm.run_plan import plan_run
+from rins_mm.study.design import check, load_study, study_names
 from rins_mm.study.jobs import chosen_rates, pilot_jobs, study_jobs, tuning_jobs
+from rins_mm.study.lengths import cost_of_step, matched
 from rins_mm.study.runner import share
 from rins_mm.validation import validate
 
@@ -38,19 +41,28 @@ def test_studies_are_no_recipes():
 def test_a_pair_costs_what_the_dry_run_says():
     for arm in load_study("study_confirmatory", scale="cpu").arms[:5]:
         expected = estimate(arm.config, caption_tokens=24.0).flops_per_pair
-        assert cost_per_pair(arm.config, "flops", 24.0) == pytest.approx(expected)
+        step = cost_of_step(arm.config, "flops", 24.0)
+        assert step == pytest.approx(arm.config.batch_size * expected)
 
 
 @pytest.mark.parametrize("match", ["flops", "layer_steps", "samples"])
 def test_matched_arms_spend_the_same_within_a_percent(match):
     study = replace(load_study("study_confirmatory", scale="cpu"), match=match)
 
-    def spent(arm):
+    plain = study.arms[0].config
+    given = plain.max_steps * cost_of_step(plain, match, study.caption_tokens)
+    for arm in study.arms[1:5]:
         config = matched(study, arm)
-        return config.max_steps * cost_per_pair(config, match, study.caption_tokens)
-
-    for arm in study.arms[:5]:
-        assert spent(arm) == pytest.approx(spent(study.arms[0]), rel=0.01)
+        in_the_mean = config.max_steps * cost_of_step(config, match, study.caption_tokens)
+        assert in_the_mean == pytest.approx(given, rel=0.01)
+        if match == "samples":
+            continue
+        assert config.budget.match == match
+        assert config.budget.amount == pytest.approx(given)
+        # As the run will plan it, with the calls that its seed draws.
+        config = replace(config, seed=3)
+        plan = plan_run(config, np.array([float(study.caption_tokens)]), world_size=1)
+        assert plan.exact.of(match) == pytest.approx(given, rel=0.002)
 
 
 def test_the_controls_of_the_data_see_as_many_samples_as_plain():
