@@ -4,14 +4,15 @@ The text between `<!-- NAME -->` and `<!-- end NAME -->` is replaced; everything
 """
 
 import ast
-import contextlib
+import importlib
 import json
 import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -246,8 +247,7 @@ def train_cpu() -> str:
 
 def gpu_speed() -> str:
     """What benchmarks/gpu.py has shown on each GPU, as it prints it."""
-    with _benchmarks_importable():
-        from gpu_tables import gpu_tables
+    gpu_tables = _neighbour("benchmarks", "gpu_tables").gpu_tables
     parts = []
     for path in sorted((RESULTS / "gpu").glob("*.json")):
         figures = json.loads(path.read_text())
@@ -256,18 +256,12 @@ def gpu_speed() -> str:
     return "\n\n".join(parts) or "No GPU has been measured yet."
 
 
-def evaluation_cost() -> str:
-    """What benchmarks/evaluation.py has shown beside CLIP_benchmark, as it prints it."""
-    with _benchmarks_importable():
-        from evaluation_table import evaluation_table
-    return evaluation_table(_results("evaluation"))
-
-
-@contextlib.contextmanager
-def _benchmarks_importable() -> Iterator[None]:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield
-    sys.path.pop(0)
+def _neighbour(folder: str, name: str) -> ModuleType:
+    sys.path.insert(0, str(ROOT / folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -280,7 +274,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss cost": loss_cost,
     "train cpu": train_cpu,
     "gpu speed": gpu_speed,
-    "evaluation cost": evaluation_cost,
+    "evaluation cost": lambda: _neighbour("benchmarks", "evaluation_table").evaluation_table(
+        _results("evaluation")
+    ),
+    "paper's claims": lambda: _neighbour("docs", "claims_table").claims_table(),
 }
 
 

@@ -35,7 +35,7 @@ def analyse(
         "notes": list(study.notes),
         "seeds": study.seeds,
         "num_runs": len(runs),
-        "num_runs_planned": sum(planned(study, arm) for arm in study.arms),
+        "num_runs_planned": sum(map(study.seeds_of, study.arms)),
         "training_hours": sum(record["training_seconds"] for record in runs) / 3600,
         "rule": RULE,
         "rules": {kind: RULES[kind] for kind in dict.fromkeys(c.kind for c in study.claims)},
@@ -61,12 +61,6 @@ def check_same_batches(runs: Sequence[Record]) -> None:
         )
 
 
-def planned(study: StudyConfig, arm: Arm) -> int:
-    """How many seeds an arm is to have."""
-    few = min(study.exploratory_seeds, study.seeds)
-    return few if arm.role == "exploratory" else study.seeds
-
-
 def arm_results(study: StudyConfig, arm: Arm, runs: Sequence[Record]) -> dict[str, Any]:
     """What the runs of an arm came to at their trained depth, and what they spent."""
     records = by_seed(runs, arm.name)
@@ -79,7 +73,7 @@ def arm_results(study: StudyConfig, arm: Arm, runs: Sequence[Record]) -> dict[st
         "control": arm.control,
         "match": arm.match or study.match,
         "seeds": sorted(records),
-        "seeds_planned": planned(study, arm),
+        "seeds_planned": study.seeds_of(arm),
         "learning_rate": first["config"]["optimizer"]["peak_learning_rate"],
         "parameters": first["parameters"],
         "depth": first["trained_depth"],

@@ -24,6 +24,7 @@ def positive_controls(study: StudyConfig, runs: Sequence[Record]) -> list[dict[s
     for control in study.positive_controls:
         pairs = paired(runs, control.arm, control.control, study.endpoints[0])
         p_value = p_greater(list(pairs.values()), 0.0) if pairs else 1.0
+        is_complete = len(pairs) >= study.seeds_of(study.arm(control.arm))
         found.append(
             {
                 "tower": control.tower,
@@ -31,7 +32,7 @@ def positive_controls(study: StudyConfig, runs: Sequence[Record]) -> list[dict[s
                 "control": control.control,
                 "endpoint": study.endpoints[0].title,
                 "p_value": p_value,
-                "passed": p_value <= ALPHA / 2,
+                "passed": is_complete and p_value <= ALPHA / 2,
                 **differences_of(pairs),
             }
         )

@@ -140,6 +140,8 @@ class StudyConfig:
     held_out: HeldOut
     seeds: int = 8
     exploratory_seeds: int = 2
+    control_seeds: int = 4
+    """Seeds of arms that show what the data can tell: their differences are large, or they show nothing."""
     first_seed: int = 0
     pilot_seeds: int = 3
     """Seeds of the pilot, which are none of the study's: they come after 2,000."""
@@ -150,6 +152,11 @@ class StudyConfig:
     scaling: tuple[ScalingLaw, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """What a reader must know of the data and of what is not claimed."""
+
+    def seeds_of(self, arm: Arm) -> int:
+        """How many seeds an arm is to have."""
+        few = {"exploratory": self.exploratory_seeds, "control": self.control_seeds}
+        return min(self.seeds, few.get(arm.role, self.seeds))
 
     def arm(self, name: str) -> Arm:
         """The arm of this name. Raises UserError."""

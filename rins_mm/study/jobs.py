@@ -83,13 +83,20 @@ def tuning_jobs(study: StudyConfig, runs: Path) -> list[Job]:
 
 
 def pilot_jobs(study: StudyConfig, runs: Path, rates: dict[str, float]) -> list[Job]:
-    """The first arm and the control arms, with seeds that the study does not use."""
-    arms = [study.arms[0], *(arm for arm in study.arms[1:] if arm.role == "control")]
-    seeds = range(FIRST_PILOT_SEED, FIRST_PILOT_SEED + study.pilot_seeds)
+    """The first arm, and the control arms once, with seeds that the study does not use."""
     return [
-        _job(study, "pilot", arm, seed, matched(study, arm), rates.get(arm.name), runs)
-        for seed in seeds
-        for arm in arms
+        _job(
+            study,
+            "pilot",
+            arm,
+            FIRST_PILOT_SEED + number,
+            matched(study, arm),
+            rates.get(arm.name),
+            runs,
+        )
+        for number in range(study.pilot_seeds)
+        for arm in study.arms
+        if arm is study.arms[0] or (arm.role == "control" and number == 0)
     ]
 
 
@@ -98,7 +105,7 @@ def study_jobs(study: StudyConfig, runs: Path, rates: dict[str, float]) -> list[
     jobs = []
     for number in range(study.seeds):
         for arm in study.arms:
-            if arm.role == "exploratory" and number >= study.exploratory_seeds:
+            if number >= study.seeds_of(arm):
                 continue
             seed, config = study.first_seed + number, matched(study, arm)
             jobs.append(_job(study, "runs", arm, seed, config, rates.get(arm.name), runs))

@@ -18,6 +18,7 @@ from rins_mm import evaluate, report, search, train
 from rins_mm.export import __main__ as export
 from rins_mm.models import recursion
 from rins_mm.selfcheck import __main__ as selfcheck
+from rins_mm.study import __main__ as study
 
 COMMANDS = {
     "data_pipelines": data_pipelines.__main__.main,
@@ -29,6 +30,7 @@ COMMANDS = {
     "rins_mm.report": report.main,
     "rins_mm.search": search.main,
     "rins_mm.selfcheck": selfcheck.main,
+    "rins_mm.study": study.main,
     "rins_mm.models.recursion": recursion.main,
     "data_pipelines.index": index.main,
     "data_pipelines.prepare.from_folder": from_folder.main,

@@ -82,7 +82,16 @@ def test_exploratory_arms_have_fewer_seeds():
     study = load_study("study_text_rins", scale="cpu")
     jobs = study_jobs(study, Path("runs"), {})
     assert sum(job.arm == "text-AAB" for job in jobs) == study.exploratory_seeds
+    assert sum(job.arm == "bag-of-words" for job in jobs) == study.control_seeds
     assert sum(job.arm == "text-AAAB" for job in jobs) == study.seeds
+
+
+def test_a_pilot_has_every_seed_of_plain_and_each_control_once():
+    study = load_study("study_confirmatory", scale="cpu")
+    jobs = [job.arm for job in pilot_jobs(study, Path("runs"), {})]
+    assert jobs.count("AB") == study.pilot_seeds
+    assert sorted(set(jobs)) == ["AB", "bag-of-words", "image-deep-samples", "text-deep-samples"]
+    assert len(jobs) == study.pilot_seeds + 3
 
 
 def test_tuning_never_sees_the_test_nor_its_seeds():
