@@ -23,6 +23,9 @@ from rins_mm.study.design import (
 )
 from rins_mm.study.statistics import ClaimKind
 
+TASK = "compositional:scenes"
+"""The hard negatives of the test split."""
+
 ACCURACY_DELTA = 0.02
 """Two questions of a hundred: less than that nobody would pay several rounds for."""
 
@@ -47,13 +50,8 @@ def base(scale: Scale = "cpu", data: str = "runs/data/scenes") -> TrainConfig:
 
 def evaluated(plain: TrainConfig, *depths: str, data: str = "runs/data/scenes") -> TrainConfig:
     """The configuration with the points of its learning curve measured at these depths only."""
-    evaluation = EvaluationConfig(tasks=(task(data),), text_signatures=depths)
+    evaluation = EvaluationConfig(tasks=(TASK,), text_signatures=depths, data=data)
     return replace(plain, evaluation=evaluation)
-
-
-def task(data: str) -> str:
-    """The hard negatives of the test split."""
-    return f"compositional:{data}/test/*.tar"
 
 
 def in_text(plain: TrainConfig, recursion: RecursionConfig, *depths: str) -> TrainConfig:
@@ -125,7 +123,7 @@ def claims_by(accuracy: Endpoint) -> tuple[Claim, ...]:
 
 def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
     """Five arms, three controls of the data, four claims."""
-    accuracy = Endpoint(task=task(data), metric="accuracy")
+    accuracy = Endpoint(task=TASK, metric="accuracy")
     return StudyConfig(
         name="confirmatory",
         purpose=(
@@ -138,7 +136,7 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
             PositiveControl(tower="text", arm="text-deep-samples", control="AB"),
             PositiveControl(tower="image", arm="image-deep-samples", control="AB"),
         ),
-        tasks=(task(data),),
+        tasks=(TASK,),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
         caption_tokens=CAPTION_TOKENS,

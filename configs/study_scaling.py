@@ -33,12 +33,12 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         arms.append(Arm(name=f"AAAB-{steps}", config=branch(recursive, steps), control=short))
         names["AB"].append(short)
         names["AAAB"].append(f"AAAB-{steps}")
-    accuracy = Endpoint(task=confirmatory.task(data), metric="accuracy")
+    accuracy = Endpoint(task=confirmatory.TASK, metric="accuracy")
     return StudyConfig(
         name="scaling",
         purpose="Does the loss fall faster, or to a lower floor, with recursion in the text tower?",
         arms=tuple(arms),
-        tasks=(confirmatory.task(data),),
+        tasks=(confirmatory.TASK,),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
         caption_tokens=confirmatory.CAPTION_TOKENS,

@@ -31,12 +31,12 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         for chance in SKIP_PROBABILITIES
         for name, signature in SIGNATURES.items()
     ]
-    accuracy = Endpoint(task=confirmatory.task(data), metric="accuracy")
+    accuracy = Endpoint(task=confirmatory.TASK, metric="accuracy")
     return StudyConfig(
         name="signatures",
         purpose="Which ways of repeating blocks of the text tower are worth a study of their own?",
         arms=(Arm(name="AB", config=plain), *arms),
-        tasks=(confirmatory.task(data),),
+        tasks=(confirmatory.TASK,),
         endpoints=(accuracy, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
         caption_tokens=confirmatory.CAPTION_TOKENS,

@@ -5,6 +5,8 @@ compositional:aro:FILE           visual_genome_relation.json or visual_genome_at
 compositional:sugarcrepe:PATH    one of SugarCrepe's files (arXiv 2306.14610) or the folder of all
                                  seven, pictures (COCO's val2017) below --data
 compositional:winoground:FOLDER  examples.jsonl and images/ of Winoground (arXiv 2204.03162)
+compositional:scenes             the split test of the scenes in --data (data_pipelines.prepare.scenes);
+                                 compositional:scenes:SPLIT, such as combinations or concepts
 compositional:SHARDS             samples whose json has "caption" and
                                  "foils": [{"kind": "swap attribute", "text": "..."}]
 """
@@ -127,7 +129,20 @@ def shard_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
     The json of a sample has "caption" and "foils", a list of {"kind": ..., "text": ...}. Samples
     without are missing: "no caption", "no foils", "bad foils".
     """
-    pictures, records, missing = shard_pictures([spec])
+    return _of_shards(name, spec, spec)
+
+
+def scene_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
+    """The scenes of a split below `data`, as data_pipelines.prepare.scenes writes them."""
+    if data is None:
+        raise UserError(
+            f"{name} needs --data FOLDER, where the splits of data_pipelines.prepare.scenes lie"
+        )
+    return _of_shards(name, f"scenes-{spec}", str(data / spec / "*.tar"))
+
+
+def _of_shards(name: str, dataset: str, shards: str) -> CompositionalTask:
+    pictures, records, missing = shard_pictures([shards])
     texts: dict[str, int] = {}
     left_out: Counter[str] = Counter()
     questions = []
@@ -144,7 +159,7 @@ def shard_choices(name: str, spec: str, data: Path | None) -> CompositionalTask:
             right = number_of(record["caption"], texts)
             numbers = tuple(dict.fromkeys(number_of(foil, texts) for foil in wrong))
             questions.append(Choice(picture=number, right=(right,), wrong=numbers, kind=kind))
-    return _choices(name, spec, pictures, missing, texts, questions, left_out)
+    return _choices(name, dataset, pictures, missing, texts, questions, left_out)
 
 
 def _file_and_pictures(name: str, spec: str, data: Path | None) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from data_pipelines.errors import UserError
 from eval.classification_sets import class_folders, emoji_style
 from eval.compositional_sets import (
     aro_choices,
+    scene_choices,
     shard_choices,
     sugarcrepe_choices,
     winoground_pairings,
@@ -74,6 +75,7 @@ TASKS: dict[str, Callable[[str, Path | None], Task]] = {
     "retrieval:emoji-test": emoji_retrieval,
     "retrieval:emoji-val": emoji_retrieval,
     "probe:emoji": emoji_probe,
+    "compositional:scenes": lambda name, data: scene_choices(name, "test", data),
 }
 """Whole names."""
 
@@ -87,6 +89,7 @@ SPECS: dict[str, Callable[[str, str, Path | None], Task]] = {
     "compositional:aro:": aro_choices,
     "compositional:sugarcrepe:": sugarcrepe_choices,
     "compositional:winoground:": winoground_pairings,
+    "compositional:scenes:": scene_choices,
     "compositional:": shard_choices,
     "probe:folders:": folder_probe,
     "probe:wds:": wds_probe,

@@ -171,3 +171,18 @@ def test_files_of_another_layout_are_named(tmp_path, pictures, name, content, co
         open_task(f"compositional:{name}:{tmp_path}/file.json", pictures)
     with pytest.raises(UserError, match="needs --data FOLDER"):
         open_task(f"compositional:{name}:{tmp_path}/file.json", None)
+
+
+def test_the_splits_of_scenes_have_names(tmp_path, png):
+    (tmp_path / "test").mkdir()
+    record = {"caption": "red a", "foils": [{"kind": "swap", "text": "blue a"}]}
+    parts = {"png": png, "json": json.dumps(record).encode()}
+    write_shard(tmp_path / "test" / "x.tar", [("a", parts)])
+    task = open_task("compositional:scenes", tmp_path)
+    assert spelled(task) == [(0, ["red a"], ["blue a"], "swap")]
+    assert task.dataset == "scenes-test"
+    assert open_task("compositional:scenes:test", tmp_path).dataset == "scenes-test"
+    with pytest.raises(UserError, match="compositional:scenes needs --data FOLDER"):
+        open_task("compositional:scenes", None)
+    with pytest.raises(UserError, match="nothing"):
+        open_task("compositional:scenes:nothing", tmp_path)
