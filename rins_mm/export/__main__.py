@@ -1,38 +1,118 @@
-"""Export the encoders of a run:  python -m rins_mm.export RUN --out DIR"""
+"""Export the encoders of a run:  python -m rins_mm.export RUN --out DIR  (and: verify DIR)"""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from data_pipelines.errors import run_command
+from data_pipelines.errors import UserError, run_command
+from eval.report import read_results
 from rins_mm.encoder import load_encoder
-from rins_mm.export.native import write_native
+from rins_mm.export.folder import format_folders, new_folder, write_format
+from rins_mm.export.formats import FORMATS, Dtype, ExportJob
+from rins_mm.export.verify import verify_folder
+from rins_mm.models.signatures import expand
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write the encoders of a run as a folder that `rins_mm.load` reads."""
+    """Write the encoders of a run as folders that other programs read, and verify each of them."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder (its newest checkpoint), or one checkpoint's folder."""
+    """Run folder (its newest checkpoint), one checkpoint's folder, or an export of the format native."""
     out: Path
-    """Folder to write."""
+    """Folder to write; with several formats it holds a folder for each."""
+    formats: str = "native"
+    """Names with commas between: native, hf, open_clip, timm; native is what rins_mm.load reads."""
+    text_signature: str | None = None
+    """Depth of the text tower, such as AAAB, at which vectors are compared and into which formats without
+    recursion are unrolled; None: the trained one. native keeps all depths."""
+    dtype: Dtype = "fp32"
+    """Form of the numbers in which weights are stored."""
+    evaluation: Path | None = None
+    """The eval.json whose numbers the model card shows; None: that in the run's folder, if there is one."""
+    license: str = ""
+    """Licence of the weights, such as apache-2.0, for the model card."""
+    verify: bool = True
+    """Read each folder in a process of its own and compare vectors; what differs is not exported."""
     overwrite: bool = False
     """Replace the folder if it exists."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand:
+    """Compare what an exported folder gives to what its encoder gave when it was exported."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A folder that export has written, of one format or of several."""
+    batch_sizes: tuple[int, ...] = (1, 2, 7, 64)
+    """Items at once. The last size is used for everything, the others for some, or see --all-batches."""
+    all_batches: bool = False
+    """Everything at every batch size."""
+
+
 def main(argv: list[str]) -> None:
-    """Export and say what was written."""
-    command = tyro.cli(ExportCommand, args=argv, prog="python -m rins_mm.export")
+    """Export, or verify."""
+    if argv[:1] == ["verify"]:
+        verify(tyro.cli(VerifyCommand, args=argv[1:], prog="python -m rins_mm.export verify"))
+    else:
+        export(tyro.cli(ExportCommand, args=argv, prog="python -m rins_mm.export"))
+
+
+def export(command: ExportCommand) -> None:
+    """Write and verify every format, and say what was written. All are there in the end, or none."""
+    names = list(dict.fromkeys(command.formats.split(",")))
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise UserError(f"there is no format {unknown[0]!r}; give some of {','.join(FORMATS)}")
+    job = _job(command)
+    with new_folder(command.out, overwrite=command.overwrite) as out:
+        for name in names:
+            folder = out if len(names) == 1 else out / name
+            folder.mkdir(exist_ok=True)
+            write_format(name, job, folder)
+            if command.verify:
+                for line in verify_folder(folder, progress=True):
+                    print(line, file=sys.stderr)
+    for name in names:
+        folder = command.out if len(names) == 1 else command.out / name
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        print(
+            f"wrote {folder} ({size / 1e6:.1f} MB, {name}): "
+            f"{job.encoder.name}, signature {job.text_signature}"
+        )
+    if "native" in names:
+        folder = command.out if len(names) == 1 else command.out / "native"
+        print(f'try: python -m rins_mm.search {folder} --pictures FOLDER --query "a red apple"')
+
+
+def verify(command: VerifyCommand) -> None:
+    """Verify each format in the folder and print what was compared. UserError: something differs."""
+    for folder in format_folders(command.folder):
+        lines = verify_folder(
+            folder,
+            batch_sizes=command.batch_sizes,
+            all_batches=command.all_batches,
+            progress=True,
+        )
+        print("\n".join(lines))
+
+
+def _job(command: ExportCommand) -> ExportJob:
     encoder = load_encoder(command.run)
-    write_native(encoder, command.out, overwrite=command.overwrite)
-    size = sum(path.stat().st_size for path in command.out.iterdir())
-    print(
-        f"wrote {command.out} ({size / 1e6:.1f} MB): {encoder.name}, signature {encoder.signature}"
+    signature = command.text_signature or encoder.signature
+    encoder.model.text_tower.blocks.check(expand(signature))
+    evaluation = command.evaluation or command.run / "eval.json"
+    has_results = command.evaluation is not None or evaluation.is_file()
+    return ExportJob(
+        encoder=encoder,
+        text_signature=signature,
+        dtype=command.dtype,
+        source=command.run.name,
+        evaluations=read_results(evaluation)[0] if has_results else (),
+        license=command.license,
     )
-    print(f'try: python -m rins_mm.search {command.out} --pictures FOLDER --query "a red apple"')
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""What is exported, and what a format is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from rins_mm.encoder import SigLIPEncoder
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+DTYPES: dict[Dtype, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """An encoder at the depth that is exported."""
+
+    encoder: SigLIPEncoder
+    text_signature: str
+    """The depth of the text tower; the image tower is exported at its trained one."""
+    dtype: Dtype = "fp32"
+    """Of the weights as they are written."""
+    source: str = ""
+    """What the encoder was loaded from, as it is told in the model card."""
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    """The results of an eval.json."""
+    license: str = ""
+    """Name of the licence of the weights; empty: none was stated."""
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Of the weights as they are written."""
+        return DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One form in which encoders are written.
+
+    What reads it is `consumers/NAME.py`, which imports the consumer's library and nothing of this
+    project: see `consumers/run.py` for what it must offer.
+    """
+
+    write: Callable[[ExportJob, Path], None]
+    """Fills an empty folder. UserError: this format cannot express the encoder."""
+    library: str
+    """What reads it, as its users call it."""
+    snippet: str
+    """Python that reads it, with {folder} for the folder; tests run it. It ends with the unit vectors
+    `image_vectors` of [picture] and `text_vectors` of the list `captions` (those that the format has)."""
+    extra: str = ""
+    """The extra of rins_mm with the packages that writing and verifying need; empty: none."""
+    expresses_recursion: bool = False
+    """Whether shared blocks are stored once; else they are repeated as plain layers."""
+    level_tolerance: int = 0
+    """By how many of the 255 levels its pixels may differ from ours; 0: it resizes exactly as we do."""
