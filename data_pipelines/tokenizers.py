@@ -170,7 +170,7 @@ class SentencePieceTokenizer:
             "context_length": context_length,
             "pad_token": pad_token,
         }
-        self._canonicalize: Canonicalization = canonicalize
+        self.canonicalize: Canonicalization = canonicalize
         self.context_length = context_length
         self.vocab_size: int = self._processor.vocab_size()
         self.end_token: int = self._processor.eos_id()
@@ -184,10 +184,15 @@ class SentencePieceTokenizer:
             self.pad_token = pad_token
         self.fingerprint = _fingerprint("sentencepiece", self._settings, model)
 
+    @property
+    def model(self) -> bytes:
+        """The sentencepiece model file."""
+        return self._model
+
     def encode(self, strings: Sequence[str]) -> list[list[int]]:
         """One row of ids for each string: `context_length` at most, the last one the end token."""
         _refuse_one_string(strings)
-        texts = [canonical(text, self._canonicalize) for text in strings]
+        texts = [canonical(text, self.canonicalize) for text in strings]
         rows = [self._processor.encode(text, out_type=int) for text in texts]
         return [[*row[: self.context_length - 1], self.end_token] for row in rows]
 

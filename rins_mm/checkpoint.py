@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -56,13 +56,15 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file; a full disk is an OSError with its number, as for any other file."""
     # safetensors lets nobody but the owner read what it writes; other files follow the umask.
     path.touch()
     mode = path.stat().st_mode
     try:
-        save_file(dict(tensors), path)
+        save_file(dict(tensors), path, metadata=metadata)
         path.chmod(mode)
     except SafetensorError as error:
         if found := re.search(r"os error (\d+)", str(error)):
@@ -82,8 +84,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Hash and sync every file of the folder, and write down the hashes, last of all."""
     files = {}
-    for path in sorted(folder.iterdir()):
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         sync(path)
     manifest = {"format_version": FORMAT_VERSION, **facts, "files": files}
     (folder / MANIFEST).write_text(_sealed(manifest))
@@ -128,9 +131,9 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
         text = path.read_text()
         manifest = json.loads(text)
         version = manifest["format_version"]
-        # A name is looked up in the folder itself, wherever it points.
+        # A name is looked up inside of the folder, wherever it points.
         manifest["files"] = {
-            Path(name).name: {"bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
+            _inside(name): {"bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
             for name, facts in manifest["files"].items()
         }
     except (AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -146,6 +149,12 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
     if version > 1 and text != _sealed(unsealed):
         raise DamagedCheckpoint(f"{path} is damaged: it is not what was written; {mend}")
     return manifest
+
+
+def _inside(name: str) -> str:
+    """A path in a manifest, or the last part of one that leads out of the folder."""
+    path = PurePosixPath(name)
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
 
 
 def looks_whole(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Export the encoders of a run:  python -m rins_mm.export RUN --out DIR  (and: verify DIR)"""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,14 @@ import tyro
 from data_pipelines.errors import UserError, run_command
 from eval.report import read_results
 from rins_mm.encoder import load_encoder
-from rins_mm.export.folder import format_folders, new_folder, write_format
 from rins_mm.export.formats import FORMATS, Dtype, ExportJob
-from rins_mm.export.verify import verify_folder
+from rins_mm.export.one_format import write_format
+from rins_mm.export.parity import measure
+from rins_mm.export.unrolled import growth
+from rins_mm.export.verify import BATCH_SIZES, verify_folder
+from rins_mm.export.whole_folder import export_folders, new_folder
 from rins_mm.models.signatures import expand
+from rins_mm.recorded_config import read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,8 @@ class VerifyCommand:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A folder that export has written, of one format or of several."""
-    batch_sizes: tuple[int, ...] = (1, 2, 7, 64)
-    """Items at once. The last size is used for everything, the others for some, or see --all-batches."""
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+    """Items at once. The greatest size is used for everything, the others for 32 items, or see --all-batches."""
     all_batches: bool = False
     """Everything at every batch size."""
 
@@ -68,35 +71,40 @@ def export(command: ExportCommand) -> None:
         raise UserError(f"there is no format {unknown[0]!r}; give some of {','.join(FORMATS)}")
     job = _job(command)
     with new_folder(command.out, overwrite=command.overwrite) as out:
+        parity = measure(job)
         for name in names:
-            folder = out if len(names) == 1 else out / name
+            folder = _folder(out, name, names)
             folder.mkdir(exist_ok=True)
-            write_format(name, job, folder)
+            write_format(name, job, parity, folder)
             if command.verify:
-                for line in verify_folder(folder, progress=True):
-                    print(line, file=sys.stderr)
+                print("\n".join(verify_folder(folder)))
     for name in names:
-        folder = command.out if len(names) == 1 else command.out / name
+        folder = _folder(command.out, name, names)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         print(
             f"wrote {folder} ({size / 1e6:.1f} MB, {name}): "
             f"{job.encoder.name}, signature {job.text_signature}"
         )
+        if not FORMATS[name].expresses_recursion and (unrolled := growth(job)):
+            print(unrolled)
     if "native" in names:
-        folder = command.out if len(names) == 1 else command.out / "native"
+        folder = _folder(command.out, "native", names)
         print(f'try: python -m rins_mm.search {folder} --pictures FOLDER --query "a red apple"')
 
 
 def verify(command: VerifyCommand) -> None:
     """Verify each format in the folder and print what was compared. UserError: something differs."""
-    for folder in format_folders(command.folder):
-        lines = verify_folder(
-            folder,
-            batch_sizes=command.batch_sizes,
-            all_batches=command.all_batches,
-            progress=True,
-        )
-        print("\n".join(lines))
+    folders = export_folders(command.folder)
+    if not folders:
+        raise UserError(f"{command.folder} holds no export; name a folder that export has written")
+    for folder in folders:
+        sizes, everything = command.batch_sizes, command.all_batches
+        print("\n".join(verify_folder(folder, batch_sizes=sizes, all_batches=everything)))
+
+
+def _folder(out: Path, name: str, names: list[str]) -> Path:
+    """Where a format lies: one alone in `out` itself."""
+    return out if len(names) == 1 else out / name
 
 
 def _job(command: ExportCommand) -> ExportJob:
@@ -109,10 +117,27 @@ def _job(command: ExportCommand) -> ExportJob:
         encoder=encoder,
         text_signature=signature,
         dtype=command.dtype,
-        source=command.run.name,
+        source=encoder.name,
+        training=_training(command.run),
         evaluations=read_results(evaluation)[0] if has_results else (),
         license=command.license,
     )
+
+
+def _training(run: Path) -> dict[str, str]:
+    """How the run, or the run of a checkpoint, was trained; nothing is known of an export."""
+    for folder in (run, run.resolve().parent.parent):
+        if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
+            config = read_config(folder / "config.json")
+            return {
+                "shards": ", ".join(config.data.shards),
+                "steps planned": f"{config.max_steps}, of {config.batch_size} pairs",
+                "precision": config.precision,
+                "optimizer": f"{config.optimizer.name}, peak learning rate "
+                f"{config.optimizer.peak_learning_rate:g}, {config.schedule.shape}",
+                "seed": str(config.seed),
+            }
+    return {}
 
 
 if __name__ == "__main__":

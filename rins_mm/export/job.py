@@ -1,11 +1,12 @@
 """What is exported, and what a format is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from rins_mm.encoder import SigLIPEncoder
 
@@ -29,6 +30,8 @@ class ExportJob:
     """Of the weights as they are written."""
     source: str = ""
     """What the encoder was loaded from, as it is told in the model card."""
+    training: Mapping[str, str] = field(default_factory=dict)
+    """How it was trained, in words, for the model card."""
     evaluations: Sequence[Mapping[str, Any]] = ()
     """The results of an eval.json."""
     license: str = ""
@@ -38,6 +41,16 @@ class ExportJob:
     def torch_dtype(self) -> torch.dtype:
         """Of the weights as they are written."""
         return DTYPES[self.dtype]
+
+    def as_stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors in the form in which they are written; counters stay whole numbers."""
+        return {
+            name: (tensor.to(self.torch_dtype) if tensor.is_floating_point() else tensor)
+            .detach()
+            .cpu()
+            .contiguous()
+            for name, tensor in tensors.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +66,13 @@ class Format:
     library: str
     """What reads it, as its users call it."""
     snippet: str
-    """Python that reads it, with {folder} for the folder; tests run it. It ends with the unit vectors
-    `image_vectors` of [picture] and `text_vectors` of the list `captions` (those that the format has)."""
+    """Python that reads it, with FOLDER for the folder; tests run it. Of a PIL `picture` in RGB and a list
+    `captions` it makes the unit vectors `image_vectors` and `text_vectors`, or those that the format has."""
     extra: str = ""
     """The extra of rins_mm with the packages that writing and verifying need; empty: none."""
     expresses_recursion: bool = False
     """Whether shared blocks are stored once; else they are repeated as plain layers."""
+    tolerance: float | None = None
+    """Most that an element of a unit vector may differ; None: what the form of the numbers allows."""
     level_tolerance: int = 0
     """By how many of the 255 levels its pixels may differ from ours; 0: it resizes exactly as we do."""

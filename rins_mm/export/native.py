@@ -2,28 +2,33 @@
 
 import dataclasses
 import json
-import os
-import shutil
 from pathlib import Path
 
-from data_pipelines.errors import UserError
 from rins_mm.checkpoint import save_tensors, weights, write_manifest
 from rins_mm.encoder import NATIVE_FORMAT_VERSION, SigLIPEncoder
+from rins_mm.export.job import ExportJob, Format
+from rins_mm.export.whole_folder import new_folder
+
+SNIPPET = """import rins_mm
+
+encoder = rins_mm.load("FOLDER")
+image_vectors = encoder.encode_images([picture])
+text_vectors = encoder.encode_texts(captions)"""
 
 
 def write_native(encoder: SigLIPEncoder, out: Path, *, overwrite: bool = False) -> None:
-    """Write the folder that `rins_mm.load` reads; a damaged file is noticed there by its hash.
+    """Write the folder that `rins_mm.load` reads, and no more; a damaged file is noticed there by its hash.
 
     With `overwrite` an earlier export is replaced; anything else that stands there is a UserError.
     """
-    out = out.resolve()
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already; add --overwrite or choose another --out")
-    if out.exists() and not (out / "encoder.json").is_file():
-        raise UserError(f"{out} is no export, so it is not replaced; choose another --out")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with new_folder(out, overwrite=overwrite) as folder:
+        fill_native(ExportJob(encoder=encoder, text_signature=encoder.signature), folder)
+        write_manifest(folder, {"fingerprint": encoder.fingerprint})
+
+
+def fill_native(job: ExportJob, folder: Path) -> None:
+    """Weights, description and tokenizer, at all depths."""
+    encoder = job.encoder
     description = {
         "format_version": NATIVE_FORMAT_VERSION,
         "name": encoder.name,
@@ -38,13 +43,11 @@ def write_native(encoder: SigLIPEncoder, out: Path, *, overwrite: bool = False) 
         "image": dataclasses.asdict(encoder.model.image_tower.config),
         "text": dataclasses.asdict(encoder.model.text_tower.config),
     }
-    try:
-        save_tensors(weights(encoder.model), partial / "model.safetensors")
-        (partial / "encoder.json").write_text(json.dumps(description, indent=2) + "\n")
-        encoder.tokenizer.save(partial)
-        write_manifest(partial, {"fingerprint": encoder.fingerprint})
-        if out.exists():
-            shutil.rmtree(out)
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    save_tensors(job.as_stored(weights(encoder.model)), folder / "model.safetensors")
+    (folder / "encoder.json").write_text(json.dumps(description, indent=2) + "\n")
+    encoder.tokenizer.save(folder)
+
+
+NATIVE = Format(
+    write=fill_native, library="rins_mm", snippet=SNIPPET, expresses_recursion=True
+)

@@ -1,0 +1,25 @@
+"""The folder of one format: what its library reads, and beside it card, parity and manifest."""
+
+from pathlib import Path
+
+from rins_mm.checkpoint import write_manifest
+from rins_mm.export.card import write_card
+from rins_mm.export.formats import FORMATS, ExportJob
+from rins_mm.export.parity import Parity, write_parity
+
+
+def write_format(name: str, job: ExportJob, parity: Parity, folder: Path) -> None:
+    """Fill an empty folder. Raises UserError where the format cannot express the encoder."""
+    FORMATS[name].write(job, folder)
+    write_parity(parity, name, folder)
+    write_card(name, job, folder)
+    write_manifest(
+        folder,
+        {
+            "format": name,
+            "fingerprint": job.encoder.fingerprint,
+            "text_signature": job.text_signature,
+            "image_signature": job.encoder.image_signature,
+            "dtype": job.dtype,
+        },
+    )
