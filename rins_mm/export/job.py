@@ -74,5 +74,5 @@ class Format:
     """Whether shared blocks are stored once; else they are repeated as plain layers."""
     tolerance: float | None = None
     """Most that an element of a unit vector may differ; None: what the form of the numbers allows."""
-    level_tolerance: int = 0
-    """By how many of the 255 levels its pixels may differ from ours; 0: it resizes exactly as we do."""
+    resizes_as_we_do: bool = True
+    """Whether pixels must be equal. Pillow's filter (open_clip, timm) rounds otherwise than torch's."""

@@ -146,5 +146,9 @@ def _text_tensors(encoder: SigLIPEncoder, layers: list[Layer]) -> dict[str, Tens
 
 
 OPEN_CLIP = Format(
-    write=write_open_clip, library="open_clip", snippet=SNIPPET, extra="export", level_tolerance=1
+    write=write_open_clip,
+    library="open_clip",
+    snippet=SNIPPET,
+    extra="export",
+    resizes_as_we_do=False,
 )

@@ -98,4 +98,4 @@ def model_arguments(tower: ImageTower, signature: str) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-TIMM = Format(write=write_timm, library="timm", snippet=SNIPPET, level_tolerance=1)
+TIMM = Format(write=write_timm, library="timm", snippet=SNIPPET, resizes_as_we_do=False)
