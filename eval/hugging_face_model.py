@@ -66,7 +66,7 @@ def _read(folder: Path) -> tuple[Any, Any]:
     for part in ("image_processor", "tokenizer"):
         if not hasattr(processor, part):
             raise UserError(f"{folder} holds no {part}; give a complete copy of the model")
-    pad_on_the_right(processor.tokenizer)
+    pad_as_trained(processor.tokenizer, model.config)
     return model, processor
 
 
@@ -93,9 +93,17 @@ def read_weights(folder: Path) -> Any:
     return model
 
 
-def pad_on_the_right(tokenizer: Any) -> None:
-    """All of these text towers count positions from the first token, whatever a folder's settings say."""
-    tokenizer.padding_side = "right"
+def pad_as_trained(tokenizer: Any, config: Any) -> None:
+    """SigLIP's and CLIP's text towers count positions from the first token, whatever a folder's settings say.
+
+    Those of this project may count from the last, with masked padding before the caption.
+    """
+    tokenizer.padding_side = "left" if masks_padding(config) else "right"
+
+
+def masks_padding(config: Any) -> bool:
+    """Whether the folder holds a text tower of this project that never sees padding."""
+    return (getattr(config, "rins_mm", None) or {}).get("text_padding") == "masked"
 
 
 def text_settings(config: Any) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def text_settings(config: Any) -> dict[str, Any]:
             "padding": "max_length",
             "max_length": length,
             "truncation": True,
-            "return_attention_mask": False,
+            "return_attention_mask": masks_padding(config),
         }
     # CLIP sees nothing behind the end token, so that the width of the padding changes no vector.
     return {
@@ -120,11 +128,13 @@ def text_settings(config: Any) -> dict[str, Any]:
 def canonical_texts(strings: Sequence[str], config: Any, tokenizer: Any) -> list[str]:
     """The strings in lower case for SigLIP 2, whose training saw no other.
 
-    The tokenizers of SigLIP and of CLIP do on their own what their models need.
+    The tokenizers of SigLIP, of CLIP and of this project do on their own what their models need.
     """
     if isinstance(strings, str):
         raise TypeError("encode_texts takes a list of strings, not one string")
-    knows_its_form = type(tokenizer).__name__.startswith("SiglipTokenizer")
+    knows_its_form = type(tokenizer).__name__.startswith("SiglipTokenizer") or hasattr(
+        config, "rins_mm"
+    )
     if config.model_type in SIGLIP_KINDS and not knows_its_form:
         return [string.lower() for string in strings]
     return list(strings)

@@ -18,7 +18,7 @@ from eval.hugging_face_model import (
     KINDS,
     SIGLIP_KINDS,
     canonical_texts,
-    pad_on_the_right,
+    pad_as_trained,
     read_weights,
     text_settings,
 )
@@ -37,7 +37,7 @@ class SentenceTransformersModel:
         self._config = getattr(self._model[0], "config", None)
         self._is_siglip = getattr(self._config, "model_type", None) in SIGLIP_KINDS
         if self._is_siglip:
-            pad_on_the_right(self._model.tokenizer)
+            pad_as_trained(self._model.tokenizer, self._config)
         files = {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.json")
         }

@@ -85,8 +85,8 @@ def export(command: ExportCommand) -> None:
             f"wrote {folder} ({size / 1e6:.1f} MB, {name}): "
             f"{job.encoder.name}, signature {job.text_signature}"
         )
-        if not FORMATS[name].expresses_recursion and (unrolled := growth(job)):
-            print(unrolled)
+        if not FORMATS[name].expresses_recursion:
+            print(growth(job, FORMATS[name].towers) or "unrolled: nothing, no group runs twice")
     if "native" in names:
         folder = _folder(command.out, "native", names)
         print(f'try: python -m rins_mm.search {folder} --pictures FOLDER --query "a red apple"')

@@ -27,8 +27,17 @@ def snippet_of(card: str) -> str:
 def _lines(name: str, job: ExportJob) -> Iterator[str]:
     encoder, model = job.encoder, job.encoder.model
     image, text = model.image_tower.config, model.text_tower.config
-    yield from ("---", f"license: {job.license or 'unknown'}", f"library_name: {FORMATS[name].library}")
-    yield from ("pipeline_tag: zero-shot-image-classification", "tags: [siglip, image-text]", "---", "")
+    yield from (
+        "---",
+        f"license: {job.license or 'unknown'}",
+        f"library_name: {FORMATS[name].library}",
+    )
+    yield from (
+        "pipeline_tag: zero-shot-image-classification",
+        "tags: [siglip, image-text]",
+        "---",
+        "",
+    )
     yield f"# {encoder.name}"
     yield ""
     yield (
@@ -45,8 +54,10 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
     yield f"| unique parameters | {_size(model.image_tower)} | {_size(model.text_tower)} |"
     yield ""
     yield f"Vectors have {model.image_tower.embedding_width} elements; weights are stored in {job.dtype}."
-    if not FORMATS[name].expresses_recursion and (unrolled := growth(job)):
+    if not FORMATS[name].expresses_recursion and (unrolled := growth(job, FORMATS[name].towers)):
         yield f"What runs several times is {unrolled}."
+    if FORMATS[name].towers == ("image",):
+        yield "This folder holds the image encoder alone."
     yield ""
     yield "## Use"
     yield ""
@@ -58,7 +69,9 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
     yield ""
     yield "## Training"
     yield ""
-    yield from (f"- {key}: {value}" for key, value in {"source": job.source, **job.training}.items())
+    yield from (
+        f"- {key}: {value}" for key, value in {"source": job.source, **job.training}.items()
+    )
     yield ""
     yield "## Evaluation"
     yield ""

@@ -79,9 +79,7 @@ def _compare_ids(parity: Parity, answers: Answers, found: Findings) -> list[bool
     """For each string whether its ids are equal; where the library was given ids, all are."""
     if answers.token_ids is None:
         return [True] * len(parity.strings)
-    same = [
-        list(a) == list(b) for a, b in zip(parity.token_ids, answers.token_ids, strict=True)
-    ]
+    same = [list(a) == list(b) for a, b in zip(parity.token_ids, answers.token_ids, strict=True)]
     alone = answers.left_alone or [True] * len(same)
     unequal = [
         string
@@ -89,7 +87,9 @@ def _compare_ids(parity: Parity, answers: Answers, found: Findings) -> list[bool
         if is_alone and not is_same
     ]
     if unequal:
-        found.say(f"the ids of {len(unequal)} strings differ, such as {unequal[0][:40]!r}", fault=True)
+        found.say(
+            f"the ids of {len(unequal)} strings differ, such as {unequal[0][:40]!r}", fault=True
+        )
     words = f"ids of {sum(same)} of {len(same)} strings equal"
     if not all(alone):
         words += f" ({alone.count(False)} are changed by the library before its tokenizer)"

@@ -25,9 +25,7 @@ PUNCTUATION = r"[!-/:-@\[-`{-~]"
 WHITESPACE = r"[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+"
 """What str.split takes for spaces."""
 
-FINAL_SIGMA = (
-    r"\p{Cased}\p{Case_Ignorable}*\K\x{3a3}(?!\p{Case_Ignorable}*\p{Cased})"
-)
+FINAL_SIGMA = r"\p{Cased}\p{Case_Ignorable}*\K\x{3a3}(?!\p{Case_Ignorable}*\p{Cased})"
 """A sigma that ends a word, whose lower case is of another form."""
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from data_pipelines.errors import UserError
 from rins_mm.checkpoint import save_tensors
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.export.fast_tokenizer import write_fast_tokenizer

@@ -70,6 +70,8 @@ class Format:
     `captions` it makes the unit vectors `image_vectors` and `text_vectors`, or those that the format has."""
     extra: str = ""
     """The extra of rins_mm with the packages that writing and verifying need; empty: none."""
+    towers: tuple[Literal["image", "text"], ...] = ("image", "text")
+    """Those that it holds."""
     expresses_recursion: bool = False
     """Whether shared blocks are stored once; else they are repeated as plain layers."""
     tolerance: float | None = None

@@ -48,6 +48,4 @@ def fill_native(job: ExportJob, folder: Path) -> None:
     encoder.tokenizer.save(folder)
 
 
-NATIVE = Format(
-    write=fill_native, library="rins_mm", snippet=SNIPPET, expresses_recursion=True
-)
+NATIVE = Format(write=fill_native, library="rins_mm", snippet=SNIPPET, expresses_recursion=True)

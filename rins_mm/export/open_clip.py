@@ -41,9 +41,7 @@ def write_open_clip(job: ExportJob, folder: Path) -> None:
     _refuse_unknown_towers(encoder)
     text = encoder.model.text_tower.config
     image = encoder.model.image_tower
-    layers = plain_layers(
-        encoder.model.text_tower.blocks, expand(job.text_signature), tower="text"
-    )
+    layers = plain_layers(encoder.model.text_tower.blocks, expand(job.text_signature), tower="text")
     config = {
         "model_cfg": {
             "embed_dim": image.embedding_width,

@@ -98,4 +98,6 @@ def model_arguments(tower: ImageTower, signature: str) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-TIMM = Format(write=write_timm, library="timm", snippet=SNIPPET, resizes_as_we_do=False)
+TIMM = Format(
+    write=write_timm, library="timm", snippet=SNIPPET, towers=("image",), resizes_as_we_do=False
+)

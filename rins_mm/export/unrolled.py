@@ -4,6 +4,8 @@ Blocks that run several times are repeated. What rounds do not share is laid int
 it can be (changes of low rank); what stands between layers must be the identity at the exported depth.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,14 +41,17 @@ def plain_layers(stack: RecursiveStack, calls: Calls, *, tower: str) -> list[Lay
     return layers
 
 
-def growth(job: ExportJob) -> str:
-    """One line: how many layers the towers have, and how many when unrolled; empty where nothing is repeated."""
-    towers = {
-        "text": (job.encoder.model.text_tower.blocks, job.text_signature),
-        "image": (job.encoder.model.image_tower.stack, job.encoder.image_signature),
+def growth(job: ExportJob, towers: Sequence[str]) -> str:
+    """One line: how many layers these towers have, and how many when unrolled; empty where nothing is repeated."""
+    model = job.encoder.model
+    every = {
+        "image": (model.image_tower, model.image_tower.stack, job.encoder.image_signature),
+        "text": (model.text_tower, model.text_tower.blocks, job.text_signature),
     }
-    parts, added = [], 0
-    for name, (stack, signature) in towers.items():
+    parts, own, added = [], 0, 0
+    for name in towers:
+        tower, stack, signature = every[name]
+        own += _size(tower)
         if stack is None:
             continue
         calls = expand(signature)
@@ -56,7 +61,6 @@ def growth(job: ExportJob) -> str:
             parts.append(f"the {name} tower's {len(stack)} blocks are {len(runs)} layers")
     if not parts:
         return ""
-    own = _size(job.encoder.model)
     return (
         f"unrolled: {' and '.join(parts)}; {(own + added) / own:.2f} times "
         f"the {own:,} unique parameters"
@@ -117,4 +121,3 @@ def _plain(block: nn.Module, of_round: int) -> Layer:
                 layer.weight.dtype
             )
     return tensors
-

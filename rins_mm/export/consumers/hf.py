@@ -1,9 +1,12 @@
 """The format hf as transformers reads it."""
 
+from pathlib import Path
+from typing import Any
+
 USES_TORCHVISION = True
 
 
-def load(folder):
+def load(folder: Path) -> "Consumer":
     """Model and processor by their Auto classes, from this folder alone."""
     import torch
     from transformers import AutoModel, AutoProcessor, AutoTokenizer
@@ -22,14 +25,14 @@ def load(folder):
 class Consumer:
     """Asks transformers, as its documentation says."""
 
-    def __init__(self, model, processor, tokenizer):
+    def __init__(self, model: Any, processor: Any, tokenizer: Any) -> None:
         self.model, self.processor, self.tokenizer = model, processor, tokenizer
 
-    def token_ids(self, strings):
+    def token_ids(self, strings: list[str]) -> list[list[int]]:
         """Rows without padding."""
         return self.tokenizer(strings, truncation=True)["input_ids"]
 
-    def text_vectors(self, strings):
+    def text_vectors(self, strings: list[str]) -> Any:
         """Vectors of rows that the processor has padded to the whole context, as it does by itself."""
         import torch
 
@@ -37,11 +40,11 @@ class Consumer:
         with torch.no_grad():
             return self.model.get_text_features(**inputs).pooler_output.numpy()
 
-    def pixels(self, pictures):
+    def pixels(self, pictures: list[Any]) -> Any:
         """What the processor makes of pictures."""
         return self.processor(images=pictures, return_tensors="pt")["pixel_values"].numpy()
 
-    def picture_vectors(self, pixels):
+    def picture_vectors(self, pixels: Any) -> Any:
         """Vectors of prepared pictures."""
         import torch
 

@@ -22,7 +22,9 @@ import resource
 import runpy
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[3]
 OWN_PACKAGES = {"rins_mm", "eval", "data_pipelines"}
@@ -33,16 +35,17 @@ MEMORY = 16 * 2**30
 class ClosedSocket(socket.socket):
     """A socket that nobody can open."""
 
-    def __init__(self, *_, **__):
+    def __init__(self, *_: Any, **__: Any) -> None:
         raise OSError("the network is closed while an export is verified")
 
 
 def main(consumer_file: str, folder: Path, work: Path) -> None:
     """Write down what the consumer gives for each task."""
-    socket.socket = ClosedSocket
+    socket.socket = ClosedSocket  # type: ignore[misc]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 8 * size, MEMORY + 8 * size))
     spec = importlib.util.spec_from_file_location("consumer", consumer_file)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     # The declarations live as long as what run_path returns.
@@ -58,7 +61,7 @@ def main(consumer_file: str, folder: Path, work: Path) -> None:
     (work / "done.json").write_text(json.dumps({"own_packages": own}))
 
 
-def answer(consumer, task: dict, work: Path) -> None:
+def answer(consumer: Any, task: dict[str, Any], work: Path) -> None:
     """Ask the consumer for all that it knows, and write it down."""
     import numpy as np
     from PIL import Image
@@ -80,10 +83,12 @@ def answer(consumer, task: dict, work: Path) -> None:
             np.save(work / f"text-{size}.npy", in_batches(consumer.text_vectors, chosen, size))
         if hasattr(consumer, "picture_vectors"):
             chosen = given[numbers["pictures"]]
-            np.save(work / f"picture-{size}.npy", in_batches(consumer.picture_vectors, chosen, size))
+            np.save(
+                work / f"picture-{size}.npy", in_batches(consumer.picture_vectors, chosen, size)
+            )
 
 
-def in_batches(function, items, size: int):
+def in_batches(function: Callable[[Any], Any], items: Any, size: int) -> Any:
     """What a function gives for all items, asked for `size` at once."""
     import numpy as np
 

@@ -1,9 +1,12 @@
 """The format timm as timm reads it: the image tower."""
 
+from pathlib import Path
+from typing import Any
+
 USES_TORCHVISION = True
 
 
-def load(folder):
+def load(folder: Path) -> "Consumer":
     """Model and preparation of the folder."""
     import timm
     from timm.data import create_transform, resolve_data_config
@@ -15,16 +18,16 @@ def load(folder):
 class Consumer:
     """Asks timm, as its documentation says."""
 
-    def __init__(self, model, prepare):
+    def __init__(self, model: Any, prepare: Any) -> None:
         self.model, self.prepare = model, prepare
 
-    def pixels(self, pictures):
+    def pixels(self, pictures: list[Any]) -> Any:
         """What the preparation makes of pictures."""
         import torch
 
         return torch.stack([self.prepare(picture) for picture in pictures]).numpy()
 
-    def picture_vectors(self, pixels):
+    def picture_vectors(self, pixels: Any) -> Any:
         """Vectors, not of unit norm."""
         import torch
 
