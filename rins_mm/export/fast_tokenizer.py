@@ -154,6 +154,8 @@ def _normalizer(canonicalize: str, spec: Any) -> Any:
     if canonicalize == "lower_no_punctuation":
         steps += [replace(WHITESPACE, " "), replace("^ | $", "")]
     if spec.precompiled_charsmap:
+        # That library takes the pair for one character.
+        steps += [normalizers.Replace("\r\n", "\n\n")]
         steps += [normalizers.Precompiled(spec.precompiled_charsmap)]
     if spec.remove_extra_whitespaces:
         steps += [replace(" {2,}", " "), replace(f"^ | ?{SPACE}+$| $", "")]

@@ -21,6 +21,8 @@ from rins_mm.export.native import write_native
 
 STRINGS = ["a red apple", "someone riding a bicycle", ""]
 FILES = {"MANIFEST.json", "encoder.json", "model.safetensors", "tokenizer.json", "tokenizer.model"}
+BESIDE = {"README.md", "parity.json", "parity.safetensors"}
+"""What the command writes besides."""
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".npz", ".joblib"}
 
 
@@ -188,11 +190,12 @@ def test_an_export_that_fails_leaves_nothing_behind(encoder, copied, monkeypatch
 
 def test_the_command_says_what_it_wrote_and_what_to_do_with_it(encoder, folder, tmp_path, capsys):
     out = tmp_path / "new" / "export"
-    main([str(folder), "--out", str(out)])
+    main([str(folder), "--out", str(out), "--no-verify"])
+    assert {path.name for path in out.iterdir()} == FILES | BESIDE
     printed = capsys.readouterr().out
     assert f"wrote {out}" in printed
     assert f"python -m rins_mm.search {out}" in printed
     assert rins_mm.load(out).fingerprint == encoder.fingerprint
     with pytest.raises(UserError, match="--overwrite"):
         main([str(folder), "--out", str(out)])
-    main([str(folder), "--out", str(out), "--overwrite"])
+    main([str(folder), "--out", str(out), "--overwrite", "--no-verify"])

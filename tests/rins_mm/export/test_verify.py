@@ -1,0 +1,158 @@
+"""Verification: in a process of the library alone, without network; what was changed is noticed."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import exported
+import pytest
+from safetensors.torch import load_file, save_file
+
+import rins_mm
+from data_pipelines.errors import UserError
+from rins_mm.checkpoint import MANIFEST, write_manifest
+from rins_mm.export import consumers
+from rins_mm.export.__main__ import main
+from rins_mm.export.formats import FORMATS, ExportJob
+from rins_mm.export.native import write_native
+from rins_mm.export.one_format import write_format
+from rins_mm.export.parity import measure, read_parity, write_parity
+from rins_mm.export.verify import verify_folder
+
+RUN = Path(consumers.__file__).parent / "run.py"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "tiny"
+    write_native(exported.encoder(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job() -> ExportJob:
+    return ExportJob(encoder=exported.encoder(), text_signature="AAB", source="tiny@0")
+
+
+@pytest.fixture(scope="module")
+def parity(job):
+    return measure(job)
+
+
+def consumer_that(does: str, tmp_path: Path) -> subprocess.CompletedProcess:
+    """What becomes of a consumer that runs these lines when it loads the folder."""
+    lines = "\n".join(f"    {line}" for line in does.splitlines())
+    (tmp_path / "consumer.py").write_text(f"def load(folder):\n{lines}\n")
+    return subprocess.run(
+        [sys.executable, "-I", str(RUN), str(tmp_path / "consumer.py"), str(tmp_path), str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_network_is_closed_and_memory_has_an_end(tmp_path):
+    asked = "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9')"
+    assert "the network is closed" in consumer_that(asked, tmp_path).stderr
+    asked = "import socket\nsocket.create_connection(('127.0.0.1', 9))"
+    assert "the network is closed" in consumer_that(asked, tmp_path).stderr
+    assert "MemoryError" in consumer_that("bytearray(2**40)", tmp_path).stderr
+    # Neither is this repository on the path of what runs there.
+    assert "ModuleNotFound" in consumer_that("import tiny", tmp_path).stderr
+
+
+def sealed(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    write_manifest(folder, {})
+
+
+def test_a_folder_is_not_even_read_where_a_file_is_damaged_added_or_could_be_code(
+    job, parity, tmp_path
+):
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    write_format("timm", job, parity, folder)
+    (folder / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"note\.txt is not in MANIFEST"):
+        verify_folder(folder)
+    (folder / "note.txt").rename(folder / "modeling.py")
+    with pytest.raises(UserError, match=r"modeling\.py could be code"):
+        verify_folder(folder)
+    (folder / "modeling.py").unlink()
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        verify_folder(folder)
+
+
+def test_parity_is_read_as_it_was_written_and_pictures_are_made_again(parity, tmp_path):
+    write_parity(parity, "hf", tmp_path)
+    read = read_parity(tmp_path)
+    assert read.strings == parity.strings and read.token_ids == parity.token_ids
+    assert read.text_vectors.equal(parity.text_vectors) and read.pixels.equal(parity.pixels)
+    assert read.facts["format"] == "hf" and read.facts["text_signature"] == "AAB"
+    document = json.loads((tmp_path / "parity.json").read_text())
+    document["pixels_sha256"][100] = "0" * 64
+    (tmp_path / "parity.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="other golden pictures"):
+        read_parity(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_folder_of_transformers_is_verified_and_one_changed_weight_is_noticed(
+    job, parity, tmp_path
+):
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    write_format("hf", job, parity, folder)
+    (line,) = verify_folder(folder, batch_sizes=[64])
+    assert "ids of 1000 of 1000 strings equal" in line
+    assert "pixels of 256 of 256 pictures equal" in line
+    assert "top 10 of 1000 queries equal" in line
+    tensors = load_file(folder / "model.safetensors")
+    tensors["text_model.head.bias"][3] += 1e-3
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    sealed(folder)
+    with pytest.raises(UserError, match="captions differ by"):
+        verify_folder(folder, batch_sizes=[64])
+    del tensors["text_model.head.bias"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    sealed(folder)
+    with pytest.raises(UserError, match=r"transformers cannot read.*text_model\.head\.bias"):
+        verify_folder(folder, batch_sizes=[64])
+
+
+@pytest.mark.slow
+def test_several_formats_are_all_there_or_none(source, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "all"
+    main([str(source), "--out", str(out), "--formats", "native,timm", "--text-signature", "AAB"])
+    printed = capsys.readouterr().out
+    assert "native (fp32, text AAB, image AAB): ids of 1000 of 1000" in printed
+    assert f"wrote {out / 'timm'}" in printed and "image tower's 2 blocks are 3 layers" in printed
+    assert {path.name for path in out.iterdir()} == {"native", "timm"}
+    assert rins_mm.load(out / "native").signature == "A^3B"
+
+    monkeypatch.setitem(FORMATS, "timm", replace(FORMATS["timm"], tolerance=1e-12))
+    with pytest.raises(UserError, match="does not give what the encoder gave"):
+        main([str(source), "--out", str(out), "--formats", "native,timm", "--overwrite"])
+    assert {path.name for path in tmp_path.iterdir()} == {"all"}
+    with pytest.raises(UserError, match="does not give what the encoder gave"):
+        main(["verify", str(out), "--batch-sizes", "64"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--formats", "native,coreml"], "no format 'coreml'"),
+        (["--text-signature", "ABC"], "calls C; use these letters only"),
+        (["--formats", "native,open_clip"], "open_clip cannot express it"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_nothing_behind(argv, message, source, tmp_path):
+    with pytest.raises(UserError, match=message):
+        main([str(source), "--out", str(tmp_path / "out"), "--no-verify", *argv])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_an_export_is_said_to_be_none(tmp_path):
+    with pytest.raises(UserError, match="holds no export"):
+        main(["verify", str(tmp_path)])
