@@ -1,5 +1,6 @@
 """Export the encoders of a run:  python -m rins_mm.export RUN --out DIR  (and: verify DIR)"""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -71,12 +72,14 @@ def export(command: ExportCommand) -> None:
         raise UserError(f"there is no format {unknown[0]!r}; give some of {','.join(FORMATS)}")
     job = _job(command)
     with new_folder(command.out, overwrite=command.overwrite) as out:
+        print("encoding golden captions and pictures", file=sys.stderr)
         parity = measure(job)
         for name in names:
             folder = _folder(out, name, names)
             folder.mkdir(exist_ok=True)
             write_format(name, job, parity, folder)
             if command.verify:
+                print(f"verifying {name} in {FORMATS[name].library}", file=sys.stderr)
                 print("\n".join(verify_folder(folder)))
     for name in names:
         folder = _folder(command.out, name, names)

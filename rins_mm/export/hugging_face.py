@@ -165,6 +165,4 @@ def _layers(
     return tensors
 
 
-HUGGING_FACE = Format(
-    write=write_hugging_face, library="transformers", snippet=SNIPPET, extra="export"
-)
+HUGGING_FACE = Format(write=write_hugging_face, library="transformers", snippet=SNIPPET, extra="hf")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data_pipelines.errors import UserError
 from rins_mm.checkpoint import write_manifest
 from rins_mm.export.card import write_card
 from rins_mm.export.formats import FORMATS, ExportJob
@@ -10,7 +11,13 @@ from rins_mm.export.parity import Parity, write_parity
 
 def write_format(name: str, job: ExportJob, parity: Parity, folder: Path) -> None:
     """Fill an empty folder. Raises UserError where the format cannot express the encoder."""
-    FORMATS[name].write(job, folder)
+    try:
+        FORMATS[name].write(job, folder)
+    except ImportError as error:
+        raise UserError(
+            f"the format {name} needs a package that is not installed ({error}); "
+            f"install it with: pip install 'rins_mm[{FORMATS[name].extra or 'export'}]'"
+        ) from error
     write_parity(parity, name, folder)
     write_card(name, job, folder)
     write_manifest(

@@ -147,6 +147,6 @@ OPEN_CLIP = Format(
     write=write_open_clip,
     library="open_clip",
     snippet=SNIPPET,
-    extra="export",
+    extra="hf",
     resizes_as_we_do=False,
 )

@@ -1,12 +1,8 @@
 """Beside CLIP_benchmark: the same model and the same folders give the same numbers, but where it is said why not."""
 
-import argparse
 import functools
-import gc
 import io
-import json
 import math
-import warnings
 
 import foreign_models
 import numpy as np
@@ -14,7 +10,7 @@ import open_clip
 import pytest
 import tiny
 import torch
-from clip_benchmark_peer import cli, zeroshot_classification
+from clip_benchmark_peer import TheirError, cli, theirs, zeroshot_classification
 from PIL import Image
 
 from data_pipelines.shard_writer import write_shard
@@ -105,44 +101,11 @@ def captions(tmp_path_factory):
     return retrieval(tmp_path_factory.mktemp("data") / "wds_captions", samples)
 
 
-class TheirError(Exception):
-    """What their program ended with."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def models_are_loaded_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "load_clip", functools.cache(cli.load_clip))
         yield
-
-
-def theirs(model, folder, out, *, amp: bool = False) -> dict[str, float]:
-    """What the program itself writes: python -m clip_benchmark.cli eval --no_amp …"""
-    is_retrieval = (folder / "dataset_type.txt").exists()
-    given = argparse.Namespace(
-        dataset="wds/any", dataset_root=str(folder), split="test", model_type="open_clip",
-        model=f"local-dir:{model}", pretrained="", model_cache_dir=None, language="en",
-        task="zeroshot_retrieval" if is_retrieval else "zeroshot_classification", amp=amp,
-        recall_k=[1, 5, 10], batch_size=16, num_workers=0, seed=0, verbose=False,
-        skip_existing=False, skip_load=False, annotation_file="", output=str(out),
-        custom_template_file=None, custom_classname_file=None, wds_cache_dir=None,
-        save_clf=None, load_clfs=[], distributed=False, dump_classnames=False,
-        dump_templates=False,
-    )  # fmt: skip
-    failure = ""
-    with warnings.catch_warnings():
-        # It reads shards in order without saying so, which webdataset 1 wants to hear.
-        warnings.filterwarnings("ignore", message=r"WebDataset\(shardshuffle")
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            cli.run(given)
-        except Exception as error:
-            failure = repr(error)
-        # webdataset leaves its files open until then.
-        gc.collect()
-    if failure:
-        raise TheirError(failure)
-    return json.loads(out.read_text())["metrics"]
 
 
 @functools.cache
