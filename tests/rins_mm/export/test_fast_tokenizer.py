@@ -104,7 +104,7 @@ def test_the_name_of_a_token_in_a_caption_is_text(string):
 
 
 def test_a_sigma_that_ends_a_word_has_its_own_small_form():
-    strings = ["ΟΔΟΣ", "ΣΟΣ ΑΣ.", "Σ", "1Σ", "ΣΑΣΑ", "\u0391.Σ", "ΣΑΣ\u0301ΔΟΣ"]
+    strings = ["ΟΔΟΣ", "ΣΟΣ ΑΣ.", "Σ", "1Σ", "ΣΑΣΑ", "\u0391.Σ", "ΣΑΣ\u0301"]
     tokenizer = SentencePieceTokenizer(trained("bytes"), canonicalize="lower", context_length=64)
     assert ids(tokenizer, strings) == tokenizer.encode(strings)
     assert ids(tokenizer, ["ΟΔΟΣ"]) != ids(tokenizer, ["οδοσ"])
