@@ -1,14 +1,16 @@
 """A sentencepiece tokenizer, with the canonical form of its strings, as one `tokenizer.json` of Hugging Face.
 
 The same ids as `data_pipelines.tokenizers`, without that program: what is done to strings in Python there
-is done by regular expressions here, and sentencepiece's own steps by their equals. One known exception: in
-some ligatures and symbols under an accent (an Arabic presentation form with a vowel sign) that library's
-normaliser drops the accent, of 20,000 random strings in seven.
+is done by regular expressions here, and sentencepiece's own steps by their equals. Two exceptions are known:
+sentencepiece makes one letter of a symbol and an accent (a double-struck N with a cedilla) that stay two here;
+and of two ways to cut a text that are equally likely (a sign a hundred times) the other may be taken.
 """
 
 import json
 from pathlib import Path
 from typing import Any
+
+import sentencepiece
 
 from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import SentencePieceTokenizer, Tokenizer
@@ -27,6 +29,12 @@ WHITESPACE = r"[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{20
 
 FINAL_SIGMA = r"\p{Cased}\p{Case_Ignorable}*\K\x{3a3}(?!\p{Case_Ignorable}*\p{Cased})"
 """A sigma that ends a word, whose lower case is of another form."""
+
+
+ACCENT = r"[\p{M}\x{200c}\x{200d}]"
+"""What makes one character, as people see it, with what stands before it."""
+BREAK = "\ufff8"
+"""No character, and an end of what people see as one."""
 
 
 def write_fast_tokenizer(tokenizer: Tokenizer, folder: Path, *, pad_left: bool) -> None:
@@ -81,7 +89,7 @@ def fast_tokenizer(tokenizer: SentencePieceTokenizer) -> Any:
         for piece in proto.pieces
     ]
     fast = FastTokenizer(_model(proto, names))
-    fast.normalizer = _normalizer(tokenizer.canonicalize, proto.normalizer_spec)
+    fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
     fast.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.Strip(" ", 1, 0)])
     special = [
         AddedToken(name, special=True, normalized=False)
@@ -133,9 +141,11 @@ def _model(proto: Any, names: list[str]) -> Any:
     )
 
 
-def _normalizer(canonicalize: str, spec: Any) -> Any:
+def _normalizer(tokenizer: SentencePieceTokenizer, spec: Any) -> Any:
     """Strings to the form in which sentencepiece looks for pieces."""
     from tokenizers import Regex, normalizers
+
+    canonicalize = tokenizer.canonicalize
 
     def replace(pattern: str, content: str) -> Any:
         return normalizers.Replace(Regex(pattern), content)
@@ -154,11 +164,34 @@ def _normalizer(canonicalize: str, spec: Any) -> Any:
     if canonicalize == "lower_no_punctuation":
         steps += [replace(WHITESPACE, " "), replace("^ | $", "")]
     if spec.precompiled_charsmap:
-        # That library takes the pair for one character.
+        # That library looks up what people see as one character, and drops what follows its first match
+        # there: the line feed, and accents.
         steps += [normalizers.Replace("\r\n", "\n\n")]
+        steps += [replace(f"(?<=[{_changed(tokenizer)}])(?={ACCENT})", BREAK)]
         steps += [normalizers.Precompiled(spec.precompiled_charsmap)]
+        steps += [normalizers.Replace(BREAK, "")]
     if spec.remove_extra_whitespaces:
         steps += [replace(" {2,}", " "), replace(f"^ | ?{SPACE}+$| $", "")]
     if spec.add_dummy_prefix:
         steps += [normalizers.Prepend(SPACE)]
     return normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
+
+
+def _changed(tokenizer: SentencePieceTokenizer) -> str:
+    """The characters that sentencepiece's table replaces, as ranges of a regular expression.
+
+    Of the first plane: longer ones and an accent are looked up one by one anyway.
+    """
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(tokenizer.model)
+    ranges: list[list[int]] = []
+    for code in (*range(0x80, 0xD800), *range(0xE000, 0x10000)):
+        between = f"a{chr(code)}a"
+        if between in processor.normalize(between):
+            continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    # A table that changes nothing here must still make a sound expression.
+    return "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges) or "\\x{fff8}"
