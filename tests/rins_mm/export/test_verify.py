@@ -98,6 +98,22 @@ def test_parity_is_read_as_it_was_written_and_pictures_are_made_again(parity, tm
 
 
 @pytest.mark.slow
+def test_what_is_unchanged_is_verified_and_one_changed_weight_is_noticed(job, parity, tmp_path):
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    write_format("timm", job, parity, folder)
+    (line,) = verify_folder(folder, batch_sizes=[64])
+    assert line.startswith("timm (fp32, text AAB, image AAB): pixels of ")
+    assert "pictures differ by" in line
+    tensors = load_file(folder / "model.safetensors")
+    tensors["norm.bias"][3] += 1e-3
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    sealed(folder)
+    with pytest.raises(UserError, match=r"pictures differ by .* and may by 1e-05"):
+        verify_folder(folder, batch_sizes=[64])
+
+
+@pytest.mark.long
 def test_a_folder_of_transformers_is_verified_and_one_changed_weight_is_noticed(
     job, parity, tmp_path
 ):
@@ -121,7 +137,7 @@ def test_a_folder_of_transformers_is_verified_and_one_changed_weight_is_noticed(
         verify_folder(folder, batch_sizes=[64])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_formats_are_all_there_or_none(source, tmp_path, capsys, monkeypatch):
     out = tmp_path / "all"
     main([str(source), "--out", str(out), "--formats", "native,timm", "--text-signature", "AAB"])
