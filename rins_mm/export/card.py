@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.encoder import DEFAULT_VARIANT
 from rins_mm.export.formats import FORMATS, ExportJob
 from rins_mm.export.unrolled import growth
+from rins_mm.models.signatures import expand
 
 METRICS = (
     "acc1", "acc5", "image_retrieval_recall@1", "image_retrieval_recall@5",
@@ -25,8 +27,6 @@ def snippet_of(card: str) -> str:
 
 
 def _lines(name: str, job: ExportJob) -> Iterator[str]:
-    encoder, model = job.encoder, job.encoder.model
-    image, text = model.image_tower.config, model.text_tower.config
     yield from (
         "---",
         f"license: {job.license or 'unknown'}",
@@ -38,27 +38,14 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
         "---",
         "",
     )
-    yield f"# {encoder.name}"
+    yield f"# {job.encoder.name}"
     yield ""
     yield (
         "Two encoders of one space: pictures and captions become unit vectors, and what belongs together is near. "
         "Trained with SigLIP's sigmoid loss by rins_mm, whose towers may run groups of blocks several times."
     )
     yield ""
-    yield "| | image | text |"
-    yield "| --- | --- | --- |"
-    yield f"| tower | {image.name} | transformer, {text.padding} padding |"
-    yield f"| input | {image.image_size} x {image.image_size} pixels | {text.context_length} tokens |"
-    yield f"| depth (signature) | {encoder.image_signature} | {job.text_signature} |"
-    yield f"| trained at | {encoder.image_signature} | {encoder.signature} |"
-    yield f"| unique parameters | {_size(model.image_tower)} | {_size(model.text_tower)} |"
-    yield ""
-    yield f"Vectors have {model.image_tower.embedding_width} elements; weights are stored in {job.dtype}."
-    if not FORMATS[name].expresses_recursion and (unrolled := growth(job, FORMATS[name].towers)):
-        yield f"What runs several times is {unrolled}."
-    if FORMATS[name].towers == ("image",):
-        yield "This folder holds the image encoder alone."
-    yield ""
+    yield from _towers(name, job)
     yield "## Use"
     yield ""
     yield f"FOLDER is this folder. `{FORMATS[name].library}` reads it without further code:"
@@ -91,6 +78,25 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
     )
 
 
+def _towers(name: str, job: ExportJob) -> Iterator[str]:
+    encoder, model = job.encoder, job.encoder.model
+    image, text = model.image_tower.config, model.text_tower.config
+    yield "| | image | text |"
+    yield "| --- | --- | --- |"
+    yield f"| tower | {image.name} | transformer, {text.padding} padding |"
+    yield f"| input | {image.image_size} x {image.image_size} pixels | {text.context_length} tokens |"
+    yield f"| depth (signature) | {encoder.image_signature} | {job.text_signature} |"
+    yield f"| trained at | {encoder.image_signature} | {encoder.signature} |"
+    yield f"| unique parameters | {_size(model.image_tower)} | {_size(model.text_tower)} |"
+    yield ""
+    yield f"Vectors have {model.image_tower.embedding_width} elements; weights are stored in {job.dtype}."
+    if not FORMATS[name].expresses_recursion and (unrolled := growth(job, FORMATS[name].towers)):
+        yield f"What runs several times is {unrolled}."
+    if FORMATS[name].towers == ("image",):
+        yield "This folder holds the image encoder alone."
+    yield ""
+
+
 def _evaluation(job: ExportJob) -> Iterator[str]:
     rows = [(result, shown) for result in job.evaluations if (shown := _shown(result))]
     if not rows:
@@ -101,14 +107,15 @@ def _evaluation(job: ExportJob) -> Iterator[str]:
     yield "| --- | --- |" + " ---: |" * len(names)
     for result, shown in rows:
         cells = [f"{100 * shown[name]:.1f}" if name in shown else "" for name in names]
-        yield f"| {result['task']} | {_depth(result, job)} | " + " | ".join(cells) + " |"
+        yield f"| {result['name']} | {_depth(result, job)} | " + " | ".join(cells) + " |"
     yield ""
     yield "Percent, measured before the export on the encoder that it is compared with."
 
 
 def _depth(result: Mapping[str, Any], job: ExportJob) -> str:
-    depth = str(result.get("text_variant", result.get("variant", "")))
-    return f"**{depth}** (this folder)" if depth == job.text_signature else depth
+    depth = str(result["variant"])
+    is_this = depth != DEFAULT_VARIANT and expand(depth) == expand(job.text_signature)
+    return f"**{depth}** (exported)" if is_this else depth
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, float]:
