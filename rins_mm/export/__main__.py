@@ -11,7 +11,7 @@ from data_pipelines.errors import UserError, run_command
 from eval.report import read_results
 from rins_mm.encoder import load_encoder
 from rins_mm.export.formats import FORMATS, Dtype, ExportJob
-from rins_mm.export.one_format import write_format
+from rins_mm.export.one_format import complete, write_model
 from rins_mm.export.parity import measure
 from rins_mm.export.unrolled import growth
 from rins_mm.export.verify import BATCH_SIZES, verify_folder
@@ -72,12 +72,16 @@ def export(command: ExportCommand) -> None:
         raise UserError(f"there is no format {unknown[0]!r}; give some of {','.join(FORMATS)}")
     job = _job(command)
     with new_folder(command.out, overwrite=command.overwrite) as out:
+        # First, because a refusal takes no time.
+        for name in names:
+            folder = _folder(out, name, names)
+            folder.mkdir(exist_ok=True)
+            write_model(name, job, folder)
         print("encoding golden captions and pictures", file=sys.stderr)
         parity = measure(job)
         for name in names:
             folder = _folder(out, name, names)
-            folder.mkdir(exist_ok=True)
-            write_format(name, job, parity, folder)
+            complete(name, job, parity, folder)
             if command.verify:
                 print(f"verifying {name} in {FORMATS[name].library}", file=sys.stderr)
                 print("\n".join(verify_folder(folder)))
