@@ -11,8 +11,11 @@ from torch.nn.functional import normalize
 from rins_mm.export.formats import FORMATS
 from rins_mm.export.parity import Parity
 
-TOLERANCES = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 2e-2}
-"""Most that an element of a unit vector may differ, by the form of the stored weights."""
+TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}
+"""Most that an element of a unit vector may differ, by the form of the stored weights.
+
+Rounding alone moves the worst of 1,000 vectors of 32 elements by 2e-3 and 9e-3; longer ones by less.
+"""
 MOST_MEAN_LEVELS = 0.5
 """Of 255, in the mean over all pixels, where two filters round differently; a wrong crop makes tens."""
 TOP = 10
