@@ -1,0 +1,51 @@
+"""Both encoders as programs of torch.export, image.pt2 and text.pt2, which torch alone loads and runs.
+
+The file format has one pickle in it, the example inputs; they are left out. Weights are plain bytes, each once.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+
+from data_pipelines.errors import UserError
+from rins_mm.export.graphs import StoredAs, TextGraph, feeding, graphs_of, trace
+from rins_mm.export.job import ExportJob
+
+
+def write_pt2(job: ExportJob, folder: Path) -> None:
+    """Write image.pt2, text.pt2, pt2.json and the tokenizer. UserError: a tower cannot be traced."""
+    graphs = graphs_of(job.encoder, job.text_signature)
+    text = graphs["text"]
+    assert isinstance(text, TextGraph)
+    for name, graph in graphs.items():
+        stored = graph if job.dtype == "fp32" else StoredAs(graph, job.torch_dtype)
+        program = trace(stored, name)
+        # They would be pickled.
+        program.example_inputs = None
+        path = folder / f"{name}.pt2"
+        torch.export.save(program, path)
+        _refuse_pickles(path)
+    (folder / "pt2.json").write_text(json.dumps(feeding(job.encoder, text), indent=2) + "\n")
+    job.encoder.tokenizer.save(folder)
+
+
+def pickles_in(path: Path) -> list[str]:
+    """Members of a .pt2 file that its reader would unpickle."""
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.file_size]
+        found = [member.filename for member in members if "/sample_inputs/" in member.filename]
+        for member in members:
+            if member.filename.endswith("_config.json"):
+                described = json.loads(archive.read(member))["config"]
+                found += [f"{member.filename}: {n}" for n, w in described.items() if w["use_pickle"]]
+    return found
+
+
+def _refuse_pickles(path: Path) -> None:
+    if found := pickles_in(path):
+        raise UserError(
+            f"this torch {torch.__version__} puts pickles into {path.name} ({', '.join(found)}), and "
+            "exports hold none; export the format onnx or native"
+        )
