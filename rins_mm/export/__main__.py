@@ -29,7 +29,10 @@ class ExportCommand:
     out: Path
     """Folder to write; with several formats it holds a folder for each."""
     formats: str = "native"
-    """Names with commas between: native, hf, open_clip, timm; native is what rins_mm.load reads."""
+    """Names with commas between: native, hf, open_clip, sentence_transformers, onnx, onnx_int8, pt2, timm; native
+    is what rins_mm.load reads."""
+    int8: bool = False
+    """Write onnx_int8 too: onnx with weights in eight bits, for serving on a CPU."""
     text_signature: str | None = None
     """Depth of the text tower, such as AAAB, at which vectors are compared and into which formats without
     recursion are unrolled; None: the trained one. native keeps all depths."""
@@ -67,7 +70,8 @@ def main(argv: list[str]) -> None:
 
 def export(command: ExportCommand) -> None:
     """Write and verify every format, and say what was written. All are there in the end, or none."""
-    names = list(dict.fromkeys(command.formats.split(",")))
+    asked = [*command.formats.split(","), *(["onnx_int8"] if command.int8 else [])]
+    names = list(dict.fromkeys(asked))
     if unknown := [name for name in names if name not in FORMATS]:
         raise UserError(f"there is no format {unknown[0]!r}; give some of {','.join(FORMATS)}")
     job = _job(command)

@@ -43,12 +43,7 @@ def write_fast_tokenizer(tokenizer: Tokenizer, folder: Path, *, pad_left: bool) 
     `pad_left`: padding stands before the caption, and is masked. Raises UserError for a tokenizer that
     such a file cannot express.
     """
-    if not isinstance(tokenizer, SentencePieceTokenizer):
-        raise UserError(
-            f"the tokenizer is a {type(tokenizer).__name__}, which is not written as a tokenizer.json; "
-            "export the format native, or train with a sentencepiece model"
-        )
-    fast = fast_tokenizer(tokenizer)
+    fast = fast_tokenizer(sentencepiece_of(tokenizer))
     # Padding and truncation are the caller's to choose; the configuration says how.
     fast.save(str(folder / "tokenizer.json"))
     end = fast.id_to_token(tokenizer.end_token)
@@ -69,6 +64,16 @@ def write_fast_tokenizer(tokenizer: Tokenizer, folder: Path, *, pad_left: bool) 
         "max_length": tokenizer.context_length,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def sentencepiece_of(tokenizer: Tokenizer) -> SentencePieceTokenizer:
+    """The tokenizer, if it is of the kind that can be written so; else a UserError."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer
+    raise UserError(
+        f"the tokenizer is a {type(tokenizer).__name__}, which is not written as a tokenizer.json; "
+        "export the format native, or train with a sentencepiece model"
+    )
 
 
 def fast_tokenizer(tokenizer: SentencePieceTokenizer) -> Any:

@@ -24,9 +24,6 @@ from rins_mm.models.siglip import unit
 from rins_mm.models.signatures import Calls, expand
 from rins_mm.models.text_tower import TextTower
 
-FORMAT_VERSION = 1
-"""Of the JSON that says how the graphs are fed; `eval.onnx_model` reads it."""
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TRACED_BATCH = 2
 """Rows in tracing. A batch of one would be taken for a constant."""
 
@@ -149,24 +146,3 @@ def trace(graph: ImageGraph | TextGraph | StoredAs, name: str) -> ExportedProgra
         # Paths of source files on this machine are nobody's business.
         node.meta.pop("stack_trace", None)
     return program
-
-
-def feeding(encoder: SigLIPEncoder, text: TextGraph) -> dict[str, Any]:
-    """How the graphs are fed: what `onnx.json` and `pt2.json` say."""
-    config = encoder.model.image_tower.config
-    return {
-        "format_version": FORMAT_VERSION,
-        "image": {
-            "input": "pixels",
-            "output": "vectors",
-            "size": config.image_size,
-            "mean": list(config.mean),
-            "std": list(config.std),
-        },
-        "text": {
-            "input": "ids",
-            "mask": "mask" if text.masked else None,
-            "output": "vectors",
-            "context_length": text.tower.config.context_length,
-        },
-    }

@@ -1,10 +1,9 @@
 """Both encoders as ONNX graphs, in the form that `eval.onnx_model` reads: rounds written out, weights once."""
 
-import json
 import logging
 import warnings
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -12,10 +11,34 @@ import torch
 from torch import nn
 
 from data_pipelines.errors import UserError
-from rins_mm.export.graphs import ImageGraph, TextGraph, feeding, graphs_of, trace, unique_bytes
+from rins_mm.export.feeding import write_feeding
+from rins_mm.export.graphs import ImageGraph, TextGraph, graphs_of, trace, unique_bytes
 from rins_mm.export.int8 import quantise
-from rins_mm.export.job import ExportJob
+from rins_mm.export.job import ExportJob, Format
 from rins_mm.export.onnx_weights import forget_origins, store_once, store_rounded, weight_bytes
+
+SNIPPET = """import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from tokenizers import Tokenizer
+
+folder = Path("FOLDER")
+settings = json.loads((folder / "onnx.json").read_text())
+image_graph = onnxruntime.InferenceSession(folder / "image.onnx")
+size, mean, std = (settings["image"][name] for name in ("size", "mean", "std"))
+levels = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+pixels = ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)[None]
+image_vectors = image_graph.run(None, {"pixels": pixels})[0]
+
+text_graph = onnxruntime.InferenceSession(folder / "text.onnx")
+rows = Tokenizer.from_file(str(folder / "fast_tokenizer.json")).encode_batch(captions)
+inputs = {"ids": np.array([row.ids for row in rows], dtype=np.int64)}
+if settings["text"]["mask"]:
+    inputs["mask"] = np.array([row.attention_mask for row in rows], dtype=np.int64)
+text_vectors = text_graph.run(None, inputs)[0]"""
 
 OPSET = 20
 """The first that has GELU."""
@@ -50,11 +73,7 @@ def _write(job: ExportJob, folder: Path, *, int8: bool) -> None:
             store_rounded(model, job.dtype)
         model.producer_name, model.producer_version = "rins_mm", ""
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    text = graphs["text"]
-    assert isinstance(text, TextGraph)
-    described = json.dumps(feeding(job.encoder, text), indent=2)
-    (folder / "onnx.json").write_text(described + "\n")
-    job.encoder.tokenizer.save(folder)
+    write_feeding(job, folder, "onnx.json")
 
 
 def onnx_graph(graph: ImageGraph | TextGraph, name: str) -> onnx.ModelProto:
@@ -125,3 +144,22 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+ONNX = Format(
+    write=write_onnx,
+    library="onnxruntime",
+    snippet=SNIPPET,
+    extra="export",
+    expresses_recursion=True,
+    level_tolerance=1,
+)
+ONNX_INT8 = Format(
+    write=write_onnx_int8,
+    library="onnxruntime",
+    snippet=SNIPPET,
+    extra="export",
+    expresses_recursion=True,
+    tolerance=3e-2,
+    level_tolerance=1,
+)

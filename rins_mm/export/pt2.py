@@ -10,15 +10,38 @@ from pathlib import Path
 import torch
 
 from data_pipelines.errors import UserError
-from rins_mm.export.graphs import StoredAs, TextGraph, feeding, graphs_of, trace
-from rins_mm.export.job import ExportJob
+from rins_mm.export.feeding import write_feeding
+from rins_mm.export.graphs import StoredAs, graphs_of, trace
+from rins_mm.export.job import ExportJob, Format
+
+SNIPPET = """import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+folder = Path("FOLDER")
+settings = json.loads((folder / "pt2.json").read_text())
+image_program = torch.export.load(folder / "image.pt2").module()
+size, mean, std = (settings["image"][name] for name in ("size", "mean", "std"))
+levels = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+pixels = ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)[None]
+
+text_program = torch.export.load(folder / "text.pt2").module()
+rows = Tokenizer.from_file(str(folder / "fast_tokenizer.json")).encode_batch(captions)
+inputs = [torch.tensor([row.ids for row in rows])]
+if settings["text"]["mask"]:
+    inputs.append(torch.tensor([row.attention_mask for row in rows]))
+with torch.no_grad():
+    image_vectors = image_program(torch.from_numpy(pixels.copy()))
+    text_vectors = text_program(*inputs)"""
 
 
 def write_pt2(job: ExportJob, folder: Path) -> None:
     """Write image.pt2, text.pt2, pt2.json and the tokenizer. UserError: a tower cannot be traced."""
     graphs = graphs_of(job.encoder, job.text_signature)
-    text = graphs["text"]
-    assert isinstance(text, TextGraph)
     for name, graph in graphs.items():
         stored = graph if job.dtype == "fp32" else StoredAs(graph, job.torch_dtype)
         program = trace(stored, name)
@@ -27,8 +50,7 @@ def write_pt2(job: ExportJob, folder: Path) -> None:
         path = folder / f"{name}.pt2"
         torch.export.save(program, path)
         _refuse_pickles(path)
-    (folder / "pt2.json").write_text(json.dumps(feeding(job.encoder, text), indent=2) + "\n")
-    job.encoder.tokenizer.save(folder)
+    write_feeding(job, folder, "pt2.json")
 
 
 def pickles_in(path: Path) -> list[str]:
@@ -49,3 +71,13 @@ def _refuse_pickles(path: Path) -> None:
             f"this torch {torch.__version__} puts pickles into {path.name} ({', '.join(found)}), and "
             "exports hold none; export the format onnx or native"
         )
+
+
+PT2 = Format(
+    write=write_pt2,
+    library="torch",
+    snippet=SNIPPET,
+    extra="export",
+    expresses_recursion=True,
+    level_tolerance=1,
+)

@@ -1,0 +1,53 @@
+"""The format onnx as onnxruntime reads it, with the library tokenizers for strings."""
+
+import json
+
+
+def load(folder):
+    """Both graphs, their settings and the tokenizer."""
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    graphs = [
+        onnxruntime.InferenceSession(folder / f"{name}.onnx", options) for name in ("image", "text")
+    ]
+    settings = json.loads((folder / "onnx.json").read_text())
+    return Consumer(*graphs, settings, Tokenizer.from_file(str(folder / "fast_tokenizer.json")))
+
+
+class Consumer:
+    """Asks onnxruntime."""
+
+    def __init__(self, image, text, settings, tokenizer):
+        self.image, self.text, self.settings, self.tokenizer = image, text, settings, tokenizer
+
+    def token_ids(self, strings):
+        """Rows without padding."""
+        rows = self.tokenizer.encode_batch(strings)
+        return [row.ids[: sum(row.attention_mask)] for row in rows]
+
+    def text_vectors(self, strings):
+        """Unit vectors."""
+        import numpy as np
+
+        rows = self.tokenizer.encode_batch(strings)
+        inputs = {"ids": np.array([row.ids for row in rows], dtype=np.int64)}
+        if self.settings["text"]["mask"]:
+            inputs["mask"] = np.array([row.attention_mask for row in rows], dtype=np.int64)
+        return self.text.run(None, inputs)[0]
+
+    def pixels(self, pictures):
+        """Pictures squeezed to the square by Pillow, and normalised."""
+        import numpy as np
+        from PIL import Image
+
+        size, mean, std = (self.settings["image"][name] for name in ("size", "mean", "std"))
+        squares = [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+        levels = np.stack([np.asarray(square, dtype=np.float32) for square in squares])
+        return ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
+
+    def picture_vectors(self, pixels):
+        """Unit vectors."""
+        return self.image.run(None, {"pixels": pixels})[0]

@@ -1,0 +1,55 @@
+"""The format pt2 as torch reads it, with the library tokenizers for strings."""
+
+import json
+
+
+def load(folder):
+    """Both programs, their settings and the tokenizer."""
+    import torch
+    from tokenizers import Tokenizer
+
+    torch.set_num_threads(1)
+    programs = [torch.export.load(folder / f"{name}.pt2").module() for name in ("image", "text")]
+    settings = json.loads((folder / "pt2.json").read_text())
+    return Consumer(*programs, settings, Tokenizer.from_file(str(folder / "fast_tokenizer.json")))
+
+
+class Consumer:
+    """Asks torch."""
+
+    def __init__(self, image, text, settings, tokenizer):
+        self.image, self.text, self.settings, self.tokenizer = image, text, settings, tokenizer
+
+    def token_ids(self, strings):
+        """Rows without padding."""
+        rows = self.tokenizer.encode_batch(strings)
+        return [row.ids[: sum(row.attention_mask)] for row in rows]
+
+    def text_vectors(self, strings):
+        """Unit vectors."""
+        import torch
+
+        rows = self.tokenizer.encode_batch(strings)
+        inputs = [torch.tensor([row.ids for row in rows])]
+        if self.settings["text"]["mask"]:
+            inputs.append(torch.tensor([row.attention_mask for row in rows]))
+        with torch.no_grad():
+            return self.text(*inputs).numpy()
+
+    def pixels(self, pictures):
+        """Pictures squeezed to the square by Pillow, and normalised."""
+        import numpy as np
+        from PIL import Image
+
+        size, mean, std = (self.settings["image"][name] for name in ("size", "mean", "std"))
+        squares = [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+        levels = np.stack([np.asarray(square, dtype=np.float32) for square in squares])
+        return ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
+
+    def picture_vectors(self, pixels):
+        """Unit vectors."""
+        import numpy as np
+        import torch
+
+        with torch.no_grad():
+            return self.image(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
