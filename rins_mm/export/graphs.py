@@ -107,9 +107,7 @@ class StoredAs(nn.Module):
         return functional_call(self.encoder, weights, inputs)
 
 
-def graphs_of(
-    encoder: SigLIPEncoder, text_signature: str
-) -> dict[str, ImageGraph | TextGraph]:
+def graphs_of(encoder: SigLIPEncoder, text_signature: str) -> dict[str, ImageGraph | TextGraph]:
     """Both encoders, on the CPU and in float32; the weights are copies."""
     model = copy.deepcopy(encoder.model).cpu().float().eval().requires_grad_(False)
     return {

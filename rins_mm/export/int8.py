@@ -8,7 +8,6 @@ embeddings and convolutions, are stored with one factor for each row, and comput
 """
 
 import numpy as np
-import onnx
 from jaxtyping import Float, Float32, UInt8
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 

@@ -152,7 +152,7 @@ ONNX = Format(
     snippet=SNIPPET,
     extra="export",
     expresses_recursion=True,
-    level_tolerance=1,
+    resizes_as_we_do=False,
 )
 ONNX_INT8 = Format(
     write=write_onnx_int8,
@@ -161,5 +161,5 @@ ONNX_INT8 = Format(
     extra="export",
     expresses_recursion=True,
     tolerance=3e-2,
-    level_tolerance=1,
+    resizes_as_we_do=False,
 )

@@ -61,7 +61,9 @@ def pickles_in(path: Path) -> list[str]:
         for member in members:
             if member.filename.endswith("_config.json"):
                 described = json.loads(archive.read(member))["config"]
-                found += [f"{member.filename}: {n}" for n, w in described.items() if w["use_pickle"]]
+                found += [
+                    f"{member.filename}: {n}" for n, w in described.items() if w["use_pickle"]
+                ]
     return found
 
 
@@ -79,5 +81,5 @@ PT2 = Format(
     snippet=SNIPPET,
     extra="export",
     expresses_recursion=True,
-    level_tolerance=1,
+    resizes_as_we_do=False,
 )

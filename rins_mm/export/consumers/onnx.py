@@ -1,9 +1,11 @@
 """The format onnx as onnxruntime reads it, with the library tokenizers for strings."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 
-def load(folder):
+def load(folder: Path) -> "Consumer":
     """Both graphs, their settings and the tokenizer."""
     import onnxruntime
     from tokenizers import Tokenizer
@@ -20,15 +22,15 @@ def load(folder):
 class Consumer:
     """Asks onnxruntime."""
 
-    def __init__(self, image, text, settings, tokenizer):
+    def __init__(self, image: Any, text: Any, settings: Any, tokenizer: Any) -> None:
         self.image, self.text, self.settings, self.tokenizer = image, text, settings, tokenizer
 
-    def token_ids(self, strings):
+    def token_ids(self, strings: list[str]) -> list[list[int]]:
         """Rows without padding."""
         rows = self.tokenizer.encode_batch(strings)
         return [row.ids[: sum(row.attention_mask)] for row in rows]
 
-    def text_vectors(self, strings):
+    def text_vectors(self, strings: list[str]) -> Any:
         """Unit vectors."""
         import numpy as np
 
@@ -38,7 +40,7 @@ class Consumer:
             inputs["mask"] = np.array([row.attention_mask for row in rows], dtype=np.int64)
         return self.text.run(None, inputs)[0]
 
-    def pixels(self, pictures):
+    def pixels(self, pictures: list[Any]) -> Any:
         """Pictures squeezed to the square by Pillow, and normalised."""
         import numpy as np
         from PIL import Image
@@ -48,6 +50,6 @@ class Consumer:
         levels = np.stack([np.asarray(square, dtype=np.float32) for square in squares])
         return ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
 
-    def picture_vectors(self, pixels):
+    def picture_vectors(self, pixels: Any) -> Any:
         """Unit vectors."""
         return self.image.run(None, {"pixels": pixels})[0]

@@ -1,9 +1,11 @@
 """The format pt2 as torch reads it, with the library tokenizers for strings."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 
-def load(folder):
+def load(folder: Path) -> "Consumer":
     """Both programs, their settings and the tokenizer."""
     import torch
     from tokenizers import Tokenizer
@@ -17,15 +19,15 @@ def load(folder):
 class Consumer:
     """Asks torch."""
 
-    def __init__(self, image, text, settings, tokenizer):
+    def __init__(self, image: Any, text: Any, settings: Any, tokenizer: Any) -> None:
         self.image, self.text, self.settings, self.tokenizer = image, text, settings, tokenizer
 
-    def token_ids(self, strings):
+    def token_ids(self, strings: list[str]) -> list[list[int]]:
         """Rows without padding."""
         rows = self.tokenizer.encode_batch(strings)
         return [row.ids[: sum(row.attention_mask)] for row in rows]
 
-    def text_vectors(self, strings):
+    def text_vectors(self, strings: list[str]) -> Any:
         """Unit vectors."""
         import torch
 
@@ -36,7 +38,7 @@ class Consumer:
         with torch.no_grad():
             return self.text(*inputs).numpy()
 
-    def pixels(self, pictures):
+    def pixels(self, pictures: list[Any]) -> Any:
         """Pictures squeezed to the square by Pillow, and normalised."""
         import numpy as np
         from PIL import Image
@@ -46,7 +48,7 @@ class Consumer:
         levels = np.stack([np.asarray(square, dtype=np.float32) for square in squares])
         return ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
 
-    def picture_vectors(self, pixels):
+    def picture_vectors(self, pixels: Any) -> Any:
         """Unit vectors."""
         import numpy as np
         import torch
