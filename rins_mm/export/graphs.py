@@ -72,7 +72,8 @@ class TextGraph(nn.Module):
     ) -> Float[Tensor, "N E"]:
         tower = self.tower
         if mask is None:
-            x, seen, last = tower.token_embedding(ids) + tower.positions, None, None
+            x, seen = tower.token_embedding(ids) + tower.positions, None
+            last = torch.full_like(ids[:, :1], ids.shape[1] - 1)
         else:
             context_length = tower.config.context_length
             lengths = mask.sum(dim=1, keepdim=True)
@@ -85,10 +86,7 @@ class TextGraph(nn.Module):
         for letter in self.calls:
             running = tower.blocks.run_call(letter, running, seen)
         x = tower.blocks.end(running)
-        if last is None:
-            pooled = x[:, -1]
-        else:
-            pooled = x.gather(1, last[:, :, None].expand(-1, -1, x.shape[2]))[:, 0]
+        pooled = x.gather(1, last[:, :, None].expand(-1, -1, x.shape[2]))[:, 0]
         return unit(tower.head(tower.norm(pooled)))
 
 

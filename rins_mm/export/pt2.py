@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tokenizers import Tokenizer
 
 folder = Path("FOLDER")
 settings = json.loads((folder / "pt2.json").read_text())
 image_program = torch.export.load(folder / "image.pt2").module()
 size, mean, std = (settings["image"][name] for name in ("size", "mean", "std"))
-levels = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-pixels = ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)[None]
+levels = torch.from_numpy(np.array(picture))[None].permute(0, 3, 1, 2)
+square = torch.nn.functional.interpolate(levels, (size, size), mode="bicubic", antialias=True)
+mean, std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+pixels = (square / 255 - mean) / std
 
 text_program = torch.export.load(folder / "text.pt2").module()
 rows = Tokenizer.from_file(str(folder / "fast_tokenizer.json")).encode_batch(captions)
@@ -35,7 +36,7 @@ inputs = [torch.tensor([row.ids for row in rows])]
 if settings["text"]["mask"]:
     inputs.append(torch.tensor([row.attention_mask for row in rows]))
 with torch.no_grad():
-    image_vectors = image_program(torch.from_numpy(pixels.copy()))
+    image_vectors = image_program(pixels)
     text_vectors = text_program(*inputs)"""
 
 
@@ -81,5 +82,4 @@ PT2 = Format(
     snippet=SNIPPET,
     extra="export",
     expresses_recursion=True,
-    resizes_as_we_do=False,
 )

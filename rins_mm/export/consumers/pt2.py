@@ -39,14 +39,20 @@ class Consumer:
             return self.text(*inputs).numpy()
 
     def pixels(self, pictures: list[Any]) -> Any:
-        """Pictures squeezed to the square by Pillow, and normalised."""
+        """Pictures squeezed to the square, and normalised."""
         import numpy as np
-        from PIL import Image
+        import torch
+        from torch.nn.functional import interpolate
 
         size, mean, std = (self.settings["image"][name] for name in ("size", "mean", "std"))
-        squares = [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
-        levels = np.stack([np.asarray(square, dtype=np.float32) for square in squares])
-        return ((levels / 255 - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
+        mean, std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+        levels = [
+            torch.from_numpy(np.array(picture))[None].permute(0, 3, 1, 2) for picture in pictures
+        ]
+        squares = [
+            interpolate(each, (size, size), mode="bicubic", antialias=True) for each in levels
+        ]
+        return ((torch.cat(squares) / 255 - mean) / std).numpy()
 
     def picture_vectors(self, pixels: Any) -> Any:
         """Unit vectors."""
