@@ -80,7 +80,9 @@ def main(argv: list[str]) -> None:
             rows.append(
                 {"format": name, "signature": signature, "bytes": size, **timed[name, signature]}
             )
-    settings = {key: getattr(command, key) for key in ("width", "depth", "image_size", "context_length")}
+    settings = {
+        key: getattr(command, key) for key in ("width", "depth", "image_size", "context_length")
+    }
     figures = {"settings": settings, "unique_bytes": unique, "rows": rows}
     write_figures(command.out, figures | machine(torch.device("cpu")))
     print(export_table(figures))

@@ -127,7 +127,7 @@ def trace(graph: ImageGraph | TextGraph | StoredAs, name: str) -> ExportedProgra
     inputs = tuple(graph.examples.values())
     shapes = tuple(graph.dynamic_shapes.values())
     if isinstance(graph, StoredAs):
-        shapes = (shapes,)  # type: ignore[assignment]
+        shapes = (shapes,)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

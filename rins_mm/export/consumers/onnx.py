@@ -12,11 +12,12 @@ def load(folder: Path) -> "Consumer":
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    graphs = [
-        onnxruntime.InferenceSession(folder / f"{name}.onnx", options) for name in ("image", "text")
-    ]
-    settings = json.loads((folder / "onnx.json").read_text())
-    return Consumer(*graphs, settings, Tokenizer.from_file(str(folder / "fast_tokenizer.json")))
+    return Consumer(
+        onnxruntime.InferenceSession(folder / "image.onnx", options),
+        onnxruntime.InferenceSession(folder / "text.onnx", options),
+        json.loads((folder / "onnx.json").read_text()),
+        Tokenizer.from_file(str(folder / "fast_tokenizer.json")),
+    )
 
 
 class Consumer:

@@ -11,9 +11,12 @@ def load(folder: Path) -> "Consumer":
     from tokenizers import Tokenizer
 
     torch.set_num_threads(1)
-    programs = [torch.export.load(folder / f"{name}.pt2").module() for name in ("image", "text")]
-    settings = json.loads((folder / "pt2.json").read_text())
-    return Consumer(*programs, settings, Tokenizer.from_file(str(folder / "fast_tokenizer.json")))
+    return Consumer(
+        torch.export.load(folder / "image.pt2").module(),
+        torch.export.load(folder / "text.pt2").module(),
+        json.loads((folder / "pt2.json").read_text()),
+        Tokenizer.from_file(str(folder / "fast_tokenizer.json")),
+    )
 
 
 class Consumer:

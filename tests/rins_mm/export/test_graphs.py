@@ -28,7 +28,7 @@ from rins_mm.models.signatures import expand
 
 STRINGS = ["a red apple", "Dogs, CATS!", "", "words " * 30, "x", "two people on a bicycle", "ÄÖ"]
 PICTURES = [tiny.pixels(number, 32, 32) for number in range(7)]
-STEM = ImageTowerConfig(image_size=32, width=32, depth=1, num_heads=2, stem_channels=(16, 32))
+STEM = ImageTowerConfig(image_size=32, width=32, depth=2, num_heads=2, stem_channels=(16, 32))
 JOINED = {"adapter": "linear", "image": STEM}
 """A recursive text tower with adapters that act, beside an image tower that no other library expresses."""
 
@@ -185,7 +185,7 @@ def test_a_tower_that_sees_padding_takes_ids_of_the_whole_context_alone():
 
 def test_what_does_not_fit_into_one_file_is_refused(job, monkeypatch):
     monkeypatch.setattr("rins_mm.export.onnx.MAX_BYTES", 1000)
-    with pytest.raises(UserError, match="one ONNX file holds.*pt2, hf or native"):
+    with pytest.raises(UserError, match=r"one ONNX file holds.*pt2, hf or native"):
         onnx_graph(graphs_of(job.encoder, "AB")["image"], "image")
 
 
@@ -193,7 +193,7 @@ def test_a_tokenizer_that_others_cannot_read_is_refused(job, tmp_path):
     encoder = SigLIPEncoder(job.encoder.model, ClipTokenizer(), name="clip@0")
     from rins_mm.export.feeding import write_feeding
 
-    with pytest.raises(UserError, match="ClipTokenizer.*native"):
+    with pytest.raises(UserError, match=r"ClipTokenizer.*native"):
         write_feeding(ExportJob(encoder=encoder, text_signature="AB"), tmp_path, "onnx.json")
 
 

@@ -63,5 +63,5 @@ def test_a_graph_of_eight_bits_is_small_near_and_the_same_in_any_company():
 
 def test_a_form_of_numbers_beside_eight_bits_is_refused(tmp_path):
     job = ExportJob(encoder=exported.encoder(), text_signature="AB", dtype="bf16")
-    with pytest.raises(UserError, match="--dtype bf16 says nothing.*leave it out"):
+    with pytest.raises(UserError, match=r"--dtype bf16 says nothing.*leave it out"):
         write_onnx_int8(job, tmp_path)
