@@ -15,16 +15,17 @@ import torch
 from PIL import Image
 
 from data_pipelines.errors import UserError
-from data_pipelines.tokenizers import ClipTokenizer
+from data_pipelines.tokenizers import SentencePieceTokenizer, read_model
 from eval.model_names import load_named
+from rins_mm.config import EMOJI_TOKENIZER
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.export.card import snippet_of
 from rins_mm.export.feeding import write_feeding
 from rins_mm.export.formats import ExportJob
 from rins_mm.export.graphs import StoredAs, TextGraph, graphs_of, unique_bytes
 from rins_mm.export.int8 import quantise
-from rins_mm.export.onnx import onnx_graph
 from rins_mm.export.job import DTYPES
+from rins_mm.export.onnx import onnx_graph
 from rins_mm.export.onnx_weights import store_rounded, weight_bytes
 from rins_mm.export.pt2 import pickles_in
 from rins_mm.models.image_tower import ImageTowerConfig
@@ -147,6 +148,7 @@ print(json.dumps(vector[0].tolist()))
 """
 
 
+@pytest.mark.slow
 def test_a_program_runs_where_there_is_torch_and_nothing_else(job, written):
     name, folder, _ = written
     if name != "pt2":
@@ -212,8 +214,10 @@ def test_what_does_not_fit_into_one_file_is_refused(job, monkeypatch):
 
 
 def test_a_tokenizer_that_others_cannot_read_is_refused(job, tmp_path):
-    encoder = SigLIPEncoder(job.encoder.model, ClipTokenizer(), name="clip@0")
-    with pytest.raises(UserError, match=r"ClipTokenizer.*native"):
+    model = read_model(EMOJI_TOKENIZER)
+    sorting = SentencePieceTokenizer(model, canonicalize="bag_of_words", context_length=16)
+    encoder = SigLIPEncoder(job.encoder.model, sorting, name="bag@0")
+    with pytest.raises(UserError, match=r"bag_of_words.*native"):
         write_feeding(ExportJob(encoder=encoder, text_signature="AB"), tmp_path, "onnx.json")
 
 
@@ -241,14 +245,16 @@ def test_weights_in_half_the_bytes_move_vectors_a_little(job, written):
         assert 0 < np.abs(by_torch - expected).max() < most
 
 
-def test_a_graph_of_eight_bits_is_small_near_and_the_same_in_any_company(job, written):
+def test_a_graph_of_eight_bits_is_small_near_and_the_same_in_any_company(job, written, monkeypatch):
+    # The matrices of so small a tower are worth no rounding.
+    monkeypatch.setattr("rins_mm.export.int8.LEAST_WEIGHTS", 256)
     name, folder, _ = written
     if name != "onnx":
         return
     model = onnx.load(folder / "text.onnx")
     whole = weight_bytes(model)
     quantise(model)
-    assert weight_bytes(model) < 0.5 * whole
+    assert weight_bytes(model) < 0.35 * whole
     session = onnxruntime.InferenceSession(model.SerializeToString())
     assert "MatMulNBits" in {node.op_type for node in model.graph.node}
     rows = np.random.default_rng(0).integers(4, 3000, size=(9, 16))
