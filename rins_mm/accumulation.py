@@ -65,9 +65,11 @@ def find_gradients(
         for number, part in enumerate(parts):
             rows = slice(first, first := first + len(part.valid))
             seed(number)
-            torch.autograd.backward(
-                encode(part), (_grad(image_features)[rows], _grad(text_features)[rows])
-            )
+            gradients = (_grad(image_features)[rows], _grad(text_features)[rows])
+            # The features of a locked tower lead back to no weight.
+            pairs = [(f, g) for f, g in zip(encode(part), gradients, strict=True) if f.requires_grad]
+            features, wanted = zip(*pairs, strict=True)
+            torch.autograd.backward(features, wanted)
         for buffer, after_first_run in zip(running_statistics, statistics, strict=True):
             buffer.copy_(after_first_run)
     return Found(

@@ -17,6 +17,7 @@ from data_pipelines.tokenizers import (
 from rins_mm.augment import AugmentationConfig
 from rins_mm.guard import GuardConfig
 from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.locking import lock
 from rins_mm.models.siglip import SigLIP, build_model
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import OptimizerConfig
@@ -86,6 +87,26 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Weights that a run begins with, and what of them it leaves as they are. Empty names: fresh weights."""
+
+    model: str = ""
+    """Both towers, scale and bias: a run, checkpoint or export of this project, open_clip:NAME:FILE,
+    open_clip:local-dir:FOLDER, hf:FOLDER, or big_vision:FILE.npz."""
+    image: str = ""
+    """The image tower alone: any of these, timm:NAME:FILE, or timm:NAME where an installed package has its weights."""
+    text: str = ""
+    """The text tower alone: any that model can be."""
+    strict: bool = True
+    """Every weight must fit and be there (positions are interpolated, adapters may begin as the identity);
+    otherwise what does not fit begins anew, and is told."""
+    lock_image: bool = False
+    """Leave the image tower as it begins (LiT)."""
+    unlock_from_block: int | None = None
+    """lock_image only: train its blocks from this one on (from 0), and what follows them; None: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that a run is. A recipe returns one; flags change its leaves; config.json records it."""
 
@@ -97,9 +118,6 @@ class TrainConfig:
     """Pairs per optimizer step, over all ranks."""
     micro_batch_size: int = 0
     """Pairs of a rank that run through the towers at once, each twice where its share holds more; 0: all."""
-    init_from: str = ""
-    """A run, checkpoint or export of this project whose weights the run begins with; its towers must be the same up
-    to recursion, and adapters that it lacks begin as they do without it. None: fresh weights."""
     seed: int = 0
     """Every random choice of the run is a pure function of this number."""
     checkpoint_every: int = 500
@@ -132,6 +150,7 @@ class TrainConfig:
     """Also write TensorBoard files."""
     profile: int = 0
     """Steps that the first rank traces by torch's profiler, soon after each start, into profile/; 0: none."""
+    init: InitConfig = field(default_factory=InitConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     image: ImageTowerConfig = field(default_factory=ImageTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
@@ -146,8 +165,11 @@ class TrainConfig:
 
 
 def initial_model(config: TrainConfig, *, pad_token: int) -> SigLIP:
-    """The model that a run begins with, a pure function of the configuration; `pad_token` is its tokenizer's."""
-    return build_model(
+    """The model that a run begins with where no weights are named, locked as the configuration says.
+
+    A pure function of the configuration; `pad_token` is its tokenizer's.
+    """
+    model = build_model(
         config.image,
         config.text,
         vocab_size=config.tokenizer.vocab_size,
@@ -156,6 +178,9 @@ def initial_model(config: TrainConfig, *, pad_token: int) -> SigLIP:
         initial_scale=config.loss.initial_scale,
         initial_bias=config.loss.initial_bias,
     )
+    if config.init.lock_image:
+        lock(model.image_tower, unlock_from_block=config.init.unlock_from_block)
+    return model
 
 
 def build_tokenizer(config: TrainConfig) -> Tokenizer:

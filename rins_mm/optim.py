@@ -1,6 +1,8 @@
 """The optimizer: which parameters decay, and who updates them."""
 
 import difflib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,9 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from data_pipelines.errors import UserError
 
 KERNELS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+BLOCK = r"\.blocks\.(\d+)\."
+"""Where a parameter's name has the number of its block."""
 
 UNFIT = ("adahessian", "adan", "kron", "lamb")
 """Parts of the names of timm's optimizers that the trainer cannot drive or resume.
@@ -42,6 +47,13 @@ class OptimizerConfig:
     """Added to the root of the mean of squares; adamw only, timm's optimizers have their own."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
+    image_rate_factor: float = 1.0
+    """The image tower's learning rate in units of the schedule's."""
+    text_rate_factor: float = 1.0
+    """The text tower's learning rate in units of the schedule's."""
+    layer_decay: float = 1.0
+    """Both towers: each block's learning rate in units of that of the next one (what precedes all blocks counts as
+    one more, what follows them has the tower's own rate); 1: all alike."""
 
 
 def kernel_parameters(model: nn.Module) -> set[Tensor]:
@@ -55,17 +67,7 @@ def kernel_parameters(model: nn.Module) -> set[Tensor]:
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a model; its learning rate is set before each step by the trainer."""
-    kernels = kernel_parameters(model)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p in kernels], "weight_decay": config.weight_decay},
-        # Optimizers of matrices (Muon) leave what is no kernel to AdamW.
-        {
-            "params": [p for p in trained if p not in kernels],
-            "weight_decay": 0.0,
-            "use_fallback": True,
-        },
-    ]
+    groups = _groups(config, model)
     betas = (config.beta1, config.beta2)
     rate = config.peak_learning_rate
     if config.name == "adamw":
@@ -84,6 +86,49 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         raise UserError(
             f"the optimizer {config.name!r} cannot be used here: {error}; choose adamw or adafactorbv"
         ) from error
+
+
+def rate_factors(config: OptimizerConfig, names: Iterable[str]) -> dict[str, float]:
+    """The learning rate of each parameter of a model of two towers, in units of the schedule's."""
+    towers = {"image_tower.": config.image_rate_factor, "text_tower.": config.text_rate_factor}
+    names = list(names)
+    factors = dict.fromkeys(names, 1.0)
+    for prefix, factor in towers.items():
+        own = [name for name in names if name.startswith(prefix)]
+        blocks = {name: int(found[1]) for name in own if (found := re.search(BLOCK, name))}
+        # Modules are listed in the order in which they run; adapters run between blocks.
+        outside = [name for name in own if name not in blocks and ".adapters." not in name]
+        first = own.index(next(iter(blocks))) if blocks else 0
+        before = set(own[:first]) & set(outside)
+        for name in own:
+            # How many blocks follow, itself included.
+            if name in blocks:
+                distance = max(blocks.values()) + 1 - blocks[name]
+            else:
+                distance = max(blocks.values()) + 2 if name in before else 0
+            factors[name] = factor * config.layer_decay**distance
+    return factors
+
+
+def _groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """What is trained, by decay and by learning rate."""
+    kernels = kernel_parameters(model)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    factors = rate_factors(config, dict(model.named_parameters()))
+    groups: list[dict[str, Any]] = []
+    for factor in sorted({factors[name] for name in trained}, reverse=True):
+        alike = [p for name, p in trained.items() if factors[name] == factor]
+        kinds = (
+            {"params": [p for p in alike if p in kernels], "weight_decay": config.weight_decay},
+            # Optimizers of matrices (Muon) leave what is no kernel to AdamW.
+            {
+                "params": [p for p in alike if p not in kernels],
+                "weight_decay": 0.0,
+                "use_fallback": True,
+            },
+        )
+        groups += [{**kind, "rate_factor": factor} for kind in kinds if kind["params"]]
+    return groups
 
 
 def _without_mixtures(group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,6 +152,6 @@ def check_optimizer_name(name: str) -> None:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The same rate for every group."""
+    """The rate of a step: every group's own in units of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)

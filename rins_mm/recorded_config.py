@@ -9,7 +9,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.plain_values import from_plain
 from rins_mm.config import TrainConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
@@ -31,12 +31,14 @@ def read_config(path: Path) -> TrainConfig:
         ) from error
     version = data.pop("format_version", None) if isinstance(data, dict) else None
     try:
-        if version == 1:
-            _to_version_2(data)
-        elif version != FORMAT_VERSION:
+        if version not in (1, 2, FORMAT_VERSION):
             raise UserError(
                 f"{path} has format_version {version!r}; this version of rins_mm reads 1 to {FORMAT_VERSION}"
             )
+        if version == 1:
+            _to_version_2(data)
+        if version in (1, 2):
+            _to_version_3(data)
         return from_plain(TrainConfig, data)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
@@ -48,3 +50,8 @@ def _to_version_2(data: dict[str, Any]) -> None:
     field = captions.pop("field", "caption")
     if captions.get("kind") == "json_field":
         captions.update(kind="template", templates=[f"{{{field}}}"])
+
+
+def _to_version_3(data: dict[str, Any]) -> None:
+    """One name of initial weights has become several settings."""
+    data["init"] = {"model": data.pop("init_from", "")}

@@ -30,7 +30,7 @@ from rins_mm.config import TrainConfig, build_tokenizer, initial_model
 from rins_mm.determinism import make_deterministic, set_threads
 from rins_mm.distributed import local_device, process_group
 from rins_mm.encoder import SigLIPEncoder
-from rins_mm.initial_weights import begin_with
+from rins_mm.initial_weights import begin_with, describe_init, record_fits
 from rins_mm.learner import Learner
 from rins_mm.matching import Plan, describe_plan, spent_before
 from rins_mm.models.adapters import adapter_parameters
@@ -121,8 +121,7 @@ def main(argv: list[str]) -> None:
         checkpoint = resume_run(config, facts, skip_damaged=command.skip_damaged)
     else:
         refuse_existing_run(config)
-    if config.init_from and checkpoint is None:
-        begin_with(model, tokenizer, Path(config.init_from))
+    fits = begin_with(model, tokenizer, config) if checkpoint is None else []
     with (
         process_group(config.timeout_seconds) as ranks,
         Watch(ranks, config.timeout_seconds) as watch,
@@ -142,6 +141,7 @@ def main(argv: list[str]) -> None:
         with stop.listening():
             if ranks.is_first:
                 begin_run(config, tokenizer, argv, ranks)
+                record_fits(Path(config.run_dir), fits)
             is_finished = train(
                 config, dataset, tokenizer, model, checkpoint, ranks, watch, facts, stop, plan
             )
@@ -236,7 +236,9 @@ def is_complete(config: TrainConfig, checkpoint: Checkpoint) -> bool:
 
 def check_world_size(model: SigLIP, world_size: int) -> None:
     """Refuse several ranks for a model whose batch statistics would differ between them."""
-    names = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
+    locked = set(model.image_tower.locked)
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+    names = [part for part in norms if part not in locked]
     if world_size > 1 and names:
         raise UserError(
             f"the image tower {model.image_tower.config.name!r} has {len(names)} BatchNorm layers, whose "
@@ -287,7 +289,7 @@ def opening_line(
         f"{ranks.world_size} ranks, {config.precision}, text {config.text.recursion.signature} "
         f"(p_s {config.text.recursion.skip_probability}), image {config.image.recursion.signature}"
         f"{f', adapters of {adapters}' if added else ''}"
-        f"{f', beginning with {config.init_from}' if config.init_from else ''}"
+        f"{describe_init(config.init)}"
         f"{', deterministic' if config.deterministic else ''}"
     )
 

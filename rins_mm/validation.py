@@ -45,6 +45,9 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "loss.initial_scale": config.loss.initial_scale,
             "augmentation.min_scale": config.augmentation.min_scale,
             "optimizer.peak_learning_rate": config.optimizer.peak_learning_rate,
+            "optimizer.image_rate_factor": config.optimizer.image_rate_factor,
+            "optimizer.text_rate_factor": config.optimizer.text_rate_factor,
+            "optimizer.layer_decay": config.optimizer.layer_decay,
         }
     )
     if world_size > config.batch_size:
@@ -66,6 +69,11 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         raise UserError(
             f"the optimizer {config.optimizer.name!r} needs whole parameters, and with --sharding fsdp a rank "
             "holds parts of them; choose --optimizer.name adamw or --sharding none"
+        )
+    if config.init.unlock_from_block is not None and not config.init.lock_image:
+        raise UserError(
+            f"init.unlock_from_block is {config.init.unlock_from_block}, but nothing is locked; "
+            "add --init.lock-image, or leave it out"
         )
     _check_tensorboard(config)
     _check_budget(config.budget)

@@ -1,0 +1,82 @@
+"""The tensors of a file or folder of weights, in whichever of the usual forms; nothing in it is executed here."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipelines.errors import UserError
+from rins_mm.checkpoint import read_tensors
+from rins_mm.weights.torch_file import read_torch_file
+
+IN_FOLDERS = (
+    "model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin",
+)  # fmt: skip
+"""Names of weights in a folder, the best first."""
+INDEX = "model.safetensors.index.json"
+TORCH_ENDINGS = (".pt", ".pth", ".bin")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of the weights in a folder. Raises UserError for what holds none."""
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise UserError(
+            f"there is no file {path}; weights are read from this disk and never fetched: give their path"
+        )
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    if path.suffix == ".npz":
+        return _read_arrays(path)
+    if path.suffix in TORCH_ENDINGS:
+        return read_torch_file(path)
+    raise UserError(
+        f"{path} does not end like weights; give a .safetensors, .npz, {', '.join(TORCH_ENDINGS)} file or a folder"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as JSON: {error}; use another copy") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; use another copy")
+    return found
+
+
+def _read_folder(folder: Path) -> dict[str, Tensor]:
+    parts = read_json(folder / INDEX).get("weight_map")
+    if isinstance(parts, dict):
+        # A name is looked up in the folder itself, wherever it points.
+        files = sorted({Path(str(name)).name for name in parts.values()})
+        return {name: t for file in files for name, t in read_tensors(folder / file).items()}
+    for name in IN_FOLDERS:
+        if (folder / name).is_file():
+            return read_weights(folder / name)
+    raise UserError(f"{folder} holds no weights; it should have one of {', '.join(IN_FOLDERS)}")
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: _as_tensor(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"cannot read the arrays in {path}: {error}; give an .npz file of plain numbers"
+        ) from error
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        # numpy knows no bfloat16 and keeps its bytes.
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
