@@ -86,17 +86,16 @@ def fit(
         began_anew=sorted(own.keys() - fitted.keys()),
     )
     if strict:
-        _refuse(report, sorted(misfits), adapters=adapter_parameters(model), dropped=may_be_left)
+        adapters = adapter_parameters(model)
+        missing = [name for name in report.began_anew if name not in adapters]
+        unknown = [name for name in report.left if name not in own and name not in may_be_left]
+        _refuse(report, missing, unknown, sorted(misfits))
     return fitted, report
 
 
-def _refuse(
-    report: FitReport, misfits: list[str], *, adapters: Collection[str], dropped: Collection[str]
-) -> None:
+def _refuse(report: FitReport, missing: list[str], unknown: list[str], misfits: list[str]) -> None:
     """Raise UserError for what strict loading does not allow."""
-    missing = [name for name in report.began_anew if name not in adapters]
-    unknown = [name for name in report.left if name not in dropped]
-    if misfits or missing or unknown:
+    if missing or unknown:
         raise UserError(
             f"init.{report.part} {report.source} does not fit: {len(missing)} of the model's tensors are missing or of "
             f"another shape ({_some(misfits or missing)}), {len(unknown)} of its own have no place "

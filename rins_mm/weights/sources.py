@@ -81,14 +81,17 @@ def _load_timm(rest: str) -> Loaded:
     classifier = (published and published.classifier) or "head"
     classifiers = (classifier,) if isinstance(classifier, str) else classifier
     dropped = [n for n in theirs if n.startswith(tuple(f"{c}." for c in classifiers))]
-    with torch.device("meta"):
-        backbone = timm.create_model(name, num_classes=0)
     return Loaded(
         tensors={f"{IMAGE}{name}": tensor for name, tensor in theirs.items()},
-        settings=settings_of_backbone(backbone),
+        settings=_settings_by_name(name),
         may_be_left=frozenset(f"{IMAGE}{name}" for name in dropped),
         has_text=False,
     )
+
+
+def _settings_by_name(name: str) -> dict[str, Any]:
+    with torch.device("meta"):
+        return settings_of_backbone(timm.create_model(name, num_classes=0))
 
 
 def packaged_file(name: str) -> Path:
@@ -131,10 +134,16 @@ def _load_open_clip(rest: str) -> Loaded:
         raise UserError(
             f"open_clip:{rest} has an image tower of open_clip's own; give weights whose image tower is timm's"
         )
+    if not timm.is_model(vision["timm_model_name"]):
+        raise UserError(
+            f"open_clip:{rest} has the image tower {vision['timm_model_name']!r}, which timm {timm.__version__} "
+            "does not know; use a version that does"
+        )
     folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    settings = open_clip.settings_of(config) | _settings_by_name(vision["timm_model_name"])
     return Loaded(
         tensors=open_clip.from_open_clip(read_weights(Path(place))),
-        settings=open_clip.settings_of(config) | _colours(preparation, "mean", "std"),
+        settings=settings | _colours(preparation, "mean", "std"),
         tokenizer_model=_tokenizer_model(folder),
         tokenizer_settings=read_json(folder / "tokenizer_config.json"),
     )

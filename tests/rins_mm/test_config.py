@@ -136,8 +136,8 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
         "3",
         "null",
         "{}",
-        '{"format_version": 3}',
-        '{"format_version": 2, "seed": "x"}',
+        '{"format_version": 4}',
+        '{"format_version": 3, "seed": "x"}',
     ],
 )
 def test_a_record_that_cannot_be_read_is_refused_by_its_path(tmp_path, text):
@@ -158,6 +158,13 @@ def test_a_record_of_version_1_is_read_with_its_field_as_a_template(tmp_path):
     assert (config.seed, config.data.captions.num_keywords) == (3, 2)
     assert config.data.captions.kind == "template"
     assert config.data.captions.templates == ("{long}",)
+
+
+@pytest.mark.parametrize(("record", "named"), [({}, ""), ({"init_from": "runs/old"}, "runs/old")])
+def test_a_record_of_version_2_is_read_with_its_initial_weights(tmp_path, record, named):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"format_version": 2, **record}))
+    assert read_config(path).init.model == named
 
 
 def test_a_recipe_by_path_is_read_as_python_and_a_record_is_not(tmp_path):

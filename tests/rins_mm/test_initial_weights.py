@@ -8,9 +8,15 @@ from data_pipelines.errors import UserError
 from rins_mm.encoder import SigLIPEncoder
 from rins_mm.export.native import write_native
 from rins_mm.initial_weights import begin_with
+from rins_mm.config import InitConfig, TrainConfig
 from rins_mm.models.adapters import adapter_parameters
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.siglip import build_model
+
+
+def begin(model, source, folder, part="model"):
+    config = TrainConfig(init=InitConfig(**{part: str(folder)}))
+    return begin_with(model, source.tokenizer, config)
 
 
 def model_like(source, *, seed=99, text=None, image=None, **recursion):
@@ -42,7 +48,7 @@ def folder(source, tmp_path_factory):
 @pytest.mark.parametrize("adapter", ["none", "linear", "lora", "scale"])
 def test_a_plain_tower_becomes_recursive_and_gives_the_same_vectors_at_ab(source, folder, adapter):
     model = model_like(source, adapter=adapter)
-    begin_with(model, source.tokenizer, folder)
+    begin(model, source, folder)
     recursive = SigLIPEncoder(model.eval(), source.tokenizer, name="warm")
     captions = ["a red apple", "two cats", "sun"]
     source.model.eval()
@@ -68,11 +74,11 @@ def test_adapters_that_were_trained_are_taken_too(source, tmp_path):
         torch.nn.init.normal_(parameter)
     write_native(trained, tmp_path / "adapted")
     model = model_like(source, adapter="linear")
-    begin_with(model, source.tokenizer, tmp_path / "adapted")
+    begin(model, source, tmp_path / "adapted")
     for name, tensor in trained.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
-    with pytest.raises(UserError, match="are unknown"):
-        begin_with(model_like(source), source.tokenizer, tmp_path / "adapted")
+    with pytest.raises(UserError, match=r"1 of its own have no place \(image_tower.adapters"):
+        begin(model_like(source), source, tmp_path / "adapted")
 
 
 @pytest.mark.parametrize(
@@ -85,9 +91,23 @@ def test_adapters_that_were_trained_are_taken_too(source, tmp_path):
 )
 def test_what_does_not_fit_is_named(source, folder, changes, told):
     with pytest.raises(UserError, match=told):
-        begin_with(model_like(source, **changes), source.tokenizer, folder)
+        begin(model_like(source, **changes), source, folder)
 
 
 def test_a_folder_without_a_model_is_refused(source, tmp_path):
     with pytest.raises(UserError, match="neither a run nor an export"):
-        begin_with(model_like(source), source.tokenizer, tmp_path)
+        begin(model_like(source), source, tmp_path)
+
+
+@pytest.mark.parametrize(("part", "other"), [("image", "text"), ("text", "image")])
+def test_one_tower_alone_is_taken_from_a_run(source, folder, part, other):
+    # Only what is taken must be the same.
+    changes = {"text": {"mlp_width": 32}, "image": {"mean": (0.0, 0.0, 0.0)}}[other]
+    model = model_like(source, **{other: changes})
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    (report,) = begin(model, source, folder, part)
+    given = source.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        origin = given if name.startswith(f"{part}_tower.") else fresh
+        assert torch.equal(tensor, origin[name]), name
+    assert (report.part, report.left, report.began_anew) == (part, [], [])

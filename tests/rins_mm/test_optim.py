@@ -11,6 +11,7 @@ from timm.optim import AdafactorBigVision
 from data_pipelines.errors import UserError
 from rins_mm.distributed import GradientBuffer
 from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.locking import lock
 from rins_mm.models.siglip import build_model
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import (
@@ -18,6 +19,7 @@ from rins_mm.optim import (
     build_optimizer,
     check_optimizer_name,
     kernel_parameters,
+    rate_factors,
     set_learning_rate,
 )
 
@@ -165,6 +167,58 @@ def test_an_optimizer_that_needs_another_device_is_refused_in_a_line():
         pytest.skip("apex needs CUDA, and it is there")
     with pytest.raises(UserError, match="'fusedadam' cannot be used here"):
         build_optimizer(OptimizerConfig(name="fusedadam"), make_model())
+
+
+def test_towers_and_blocks_have_rates_of_their_own():
+    model = make_model()
+    config = OptimizerConfig(image_rate_factor=0.1, text_rate_factor=2.0, layer_decay=0.5)
+    factors = rate_factors(config, [name for name, _ in model.named_parameters()])
+    backbone = "image_tower.backbone."
+    expected = {
+        "logit_scale": 1.0,
+        f"{backbone}pos_embed": 0.1 / 8, f"{backbone}patch_embed.proj.weight": 0.1 / 8,
+        f"{backbone}blocks.0.attn.qkv.weight": 0.1 / 4, f"{backbone}blocks.1.norm1.bias": 0.1 / 2,
+        f"{backbone}norm.weight": 0.1, f"{backbone}attn_pool.q.weight": 0.1,
+        "text_tower.token_embedding.weight": 2 / 8, "text_tower.blocks.1.mlp.expand.bias": 1.0,
+        "text_tower.head.weight": 2.0,
+    }  # fmt: skip
+    assert {name: factors[name] for name in expected} == pytest.approx(expected)
+    optimizer = build_optimizer(config, model)
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(0.5 * factors[name])
+    kernels = kernel_parameters(model)
+    for group in optimizer.param_groups:
+        assert len({p in kernels for p in group["params"]}) == 1
+
+
+def test_adapters_and_towers_without_blocks_have_the_rate_of_their_tower():
+    names = ["text_tower.adapters.A.2.linear.weight", "text_tower.blocks.0.x", "text_tower.blocks.1.x"]
+    names += ["image_tower.backbone.stages.0.weight", "image_tower.backbone.head.weight"]
+    factors = rate_factors(OptimizerConfig(layer_decay=0.5, image_rate_factor=0.1), names)
+    assert list(factors.values()) == [1.0, 0.25, 0.5, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_locked_parameters_neither_move_nor_decay_and_rates_scale_updates(name):
+    model = make_model()
+    lock(model.image_tower, unlock_from_block=1)
+    config = OptimizerConfig(name=name, weight_decay=0.5, text_rate_factor=0.01)
+    GradientBuffer(model.parameters())
+    optimizer = build_optimizer(config, model)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad.copy_(torch.randn(parameter.shape, generator=generator))
+    set_learning_rate(optimizer, 1e-2)
+    optimizer.step()
+    moved = {n: (p.detach() - before[n]).abs().max().item() for n, p in model.named_parameters()}
+    for name_of, parameter in model.named_parameters():
+        assert (moved[name_of] > 0) == parameter.requires_grad, name_of
+    image, text = "image_tower.backbone.norm.bias", "text_tower.norm.bias"
+    assert moved[text] == pytest.approx(0.01 * moved[image], rel=1e-3)
 
 
 def test_a_rate_holds_for_every_group():

@@ -1,0 +1,82 @@
+"""Files of torch's own format are read in a child that can do little harm."""
+
+import collections
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_pipelines.errors import UserError
+from rins_mm.weights.files import read_weights
+from rins_mm.weights.torch_file import read_torch_file
+
+
+class Mischief:
+    """What runs a command of the file's choice where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_weights_come_back_as_they_were_saved_also_tied_ones(tmp_path):
+    weight = torch.randn(3, 4)
+    named = {"a": weight, "tied": weight, "row": weight[1], "half": weight.half(), "step": 7}
+    torch.save(collections.OrderedDict(named), tmp_path / "x.pt")
+    found = read_weights(tmp_path / "x.pt")
+    assert found.keys() == {"a", "tied", "row", "half"}
+    assert all(torch.equal(found[name], named[name]) for name in found)
+
+
+@pytest.mark.parametrize("kind", ["state_dict", "model_state_dict", "model"])
+def test_weights_below_a_usual_name_and_of_several_ranks_are_found(tmp_path, kind):
+    torch.save({"epoch": 3, kind: {"module.a": torch.ones(2)}}, tmp_path / "x.pth")
+    assert torch.equal(read_weights(tmp_path / "x.pth")["a"], torch.ones(2))
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    harm = tmp_path / "harm"
+    torch.save({"a": torch.ones(2), "more": Mischief(harm)}, tmp_path / "x.bin")
+    with pytest.raises(UserError, match=r"cannot read the weights in .*x\.bin.*weights alone"):
+        read_weights(tmp_path / "x.bin")
+    assert not harm.exists()
+
+
+def test_a_small_file_that_would_grow_huge_is_stopped(tmp_path):
+    # One number that is said to be a thousand billion of them.
+    torch.save({"a": torch.zeros(1).expand(10**12)}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"with at most 2\.0 GiB"):
+        read_torch_file(tmp_path / "x.pt")
+
+
+def test_a_file_that_takes_too_long_is_given_up(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"within 0 s|most"):
+        read_torch_file(tmp_path / "x.pt", most_seconds=0)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
+def test_what_is_no_file_of_torch_is_refused_in_a_line(tmp_path, content):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(UserError, match="cannot read the weights") as caught:
+        read_weights(tmp_path / "x.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_named_tensors_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "x.pt")
+    with pytest.raises(UserError, match="holds a list, not names with tensors"):
+        read_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("x.gguf", "does not end like weights"), ("missing.pt", "there is no file"), (".", "no weights")],
+)
+def test_other_files_and_folders_are_refused(tmp_path, name, told):
+    (tmp_path / "x.gguf").touch()
+    with pytest.raises(UserError, match=told):
+        read_weights(tmp_path / name)
