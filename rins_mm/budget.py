@@ -1,7 +1,7 @@
 """What a recipe will cost, before it runs: parameters, operations, memory, time."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,7 +47,7 @@ def estimate(config: TrainConfig, *, caption_tokens: float) -> Budget:
         model = SigLIP(
             config.image, config.text, vocab_size=config.tokenizer.vocab_size, pad_token=0
         )
-    image = image_cost(config.image)
+    image = replace(image_cost(config.image), is_locked=config.init.locks_all_of_image)
     width = model.image_tower.embedding_width
     text = text_cost(config.text, embedding_width=width, length=caption_tokens)
     flops = image.expected_training() + text.expected_training()

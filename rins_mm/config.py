@@ -105,6 +105,11 @@ class InitConfig:
     unlock_from_block: int | None = None
     """lock_image only: train its blocks from this one on (from 0), and what follows them; None: none."""
 
+    @property
+    def locks_all_of_image(self) -> bool:
+        """Whether training runs the image tower forward alone."""
+        return self.lock_image and self.unlock_from_block is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

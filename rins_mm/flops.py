@@ -45,6 +45,8 @@ class TowerCost:
     recursion: RecursionConfig
     per_adapter: dict[str, float] = field(default_factory=dict)
     """One use of an adapter of each group; what latent thinking injects is counted with its core."""
+    is_locked: bool = False
+    """Whether training leaves the tower as it is, and runs it forward alone."""
 
     def forward(self, calls: Calls) -> float:
         """Operations of one forward pass under these calls."""
@@ -53,11 +55,15 @@ class TowerCost:
 
     def training(self, calls: Calls) -> float:
         """Operations of a forward and a backward pass; rounds without gradient have a forward pass alone."""
+        if self.is_locked:
+            return self.forward(calls)
         alone = rounds_without_gradient(self.recursion, calls) * self.per_group.get(CORE, 0.0)
         return STEP_PER_FORWARD * (self.forward(calls) - alone) + alone
 
     def expected_training(self) -> float:
         """The same in the mean over the draws."""
+        if self.is_locked:
+            return self.expected_forward(self.recursion)
         rounds = expected_rounds_without_gradient(self.recursion)
         alone = rounds * self.per_group.get(CORE, 0.0)
         return STEP_PER_FORWARD * (self.expected_forward(self.recursion) - alone) + alone
@@ -132,9 +138,14 @@ class StepCost:
     """
 
     def __init__(
-        self, image: ImageTowerConfig, text: TextTowerConfig, *, embedding_width: int
+        self,
+        image: ImageTowerConfig,
+        text: TextTowerConfig,
+        *,
+        embedding_width: int,
+        image_is_locked: bool = False,
     ) -> None:
-        self.image = image_cost(image, training=True)
+        self.image = replace(image_cost(image, training=True), is_locked=image_is_locked)
         self.text = text
         self.embedding_width = embedding_width
         self.text_blocks = group_sizes(text.recursion.signature, text.depth, text.recursion.split)

@@ -182,7 +182,9 @@ def _check_pad_token(
 def _check_same(name: str, theirs: Any, ours: Any, where: str, flag: str = "") -> None:
     if theirs != ours:
         value = theirs if isinstance(theirs, str) else repr(theirs).strip("()").replace(",", "")
-        mend = f"set {flag} {value}" if flag else "make them the same, or begin without these weights"
+        mend = (
+            f"set {flag} {value}" if flag else "make them the same, or begin without these weights"
+        )
         raise UserError(
             f"{where} was trained with {name} {theirs!r}, and this run has {ours!r}; {mend}"
         )

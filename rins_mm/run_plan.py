@@ -55,7 +55,12 @@ def plan_run(config: TrainConfig, lengths: Float64[np.ndarray, " N"], *, world_s
     """What the run will spend, if its captions are like these."""
     with torch.device("meta"):
         width = ImageTower(config.image).embedding_width
-    cost = StepCost(config.image, config.text, embedding_width=width)
+    cost = StepCost(
+        config.image,
+        config.text,
+        embedding_width=width,
+        image_is_locked=config.init.locks_all_of_image,
+    )
     return make_plan(config, cost, lengths, world_size=world_size)
 
 

@@ -59,7 +59,12 @@ class Trainer:
         run_dir = Path(config.run_dir)
         embedding_width = learner.model.image_tower.embedding_width
         self.meter = StepMeter(
-            StepCost(config.image, config.text, embedding_width=embedding_width),
+            StepCost(
+                config.image,
+                config.text,
+                embedding_width=embedding_width,
+                image_is_locked=config.init.locks_all_of_image,
+            ),
             learner.timer,
             ranks,
             peak=recorded_peak(run_dir, ranks),

@@ -24,9 +24,7 @@ def lock(tower: ImageTower, *, unlock_from_block: int | None = None) -> None:
     tower.train(tower.training)
 
 
-def _before(
-    tower: ImageTower, block: int | None
-) -> tuple[list[nn.Module], Iterable[nn.Parameter]]:
+def _before(tower: ImageTower, block: int | None) -> tuple[list[nn.Module], Iterable[nn.Parameter]]:
     """The modules and the single parameters before a block; of the whole tower for None."""
     if block is None:
         return [tower.backbone, tower.adapters], ()

@@ -1,1 +1,1 @@
-"""Weights in: other people's checkpoints as weights of our towers. One module per format, each a pure function of names."""
+"""Weights in: other people's checkpoints as weights of our towers, one module per format."""

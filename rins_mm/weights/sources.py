@@ -73,7 +73,9 @@ def load(source: str) -> Loaded:
 def _load_timm(rest: str) -> Loaded:
     name, _, place = rest.partition(":")
     if not timm.is_model(name):
-        raise UserError(f"timm {timm.__version__} has no model named {name!r}; write timm:NAME:FILE")
+        raise UserError(
+            f"timm {timm.__version__} has no model named {name!r}; write timm:NAME:FILE"
+        )
     theirs = read_weights(Path(place) if place else packaged_file(name))
     if efficientnet.MARK in theirs:
         theirs = efficientnet.timm_names(theirs)
@@ -154,7 +156,9 @@ def _open_clip_config(name: str, place: Path) -> tuple[dict[str, Any], Mapping[s
     if name == "local-dir":
         found = read_json(place / "open_clip_config.json")
         if not found.get("model_cfg"):
-            raise UserError(f"{place} has no open_clip_config.json; give a folder that open_clip saved")
+            raise UserError(
+                f"{place} has no open_clip_config.json; give a folder that open_clip saved"
+            )
         return found["model_cfg"], found.get("preprocess_cfg") or {}
     from open_clip import get_model_config
 
@@ -176,7 +180,8 @@ def _load_hugging_face(rest: str) -> Loaded:
     preparation = read_json(folder / "preprocessor_config.json")
     return Loaded(
         tensors=hugging_face.from_hugging_face(read_weights(folder), patch_size=patch_size),
-        settings=hugging_face.settings_of(config) | _colours(preparation, "image_mean", "image_std"),
+        settings=hugging_face.settings_of(config)
+        | _colours(preparation, "image_mean", "image_std"),
         tokenizer_model=_tokenizer_model(folder),
         tokenizer_settings=read_json(folder / "tokenizer_config.json"),
     )

@@ -15,13 +15,11 @@ def tensors_of(loaded: object) -> dict[str, Tensor]:
     """The weights in what a training program has saved: on their own, or below a usual name."""
     if not isinstance(loaded, dict):
         raise ValueError(f"it holds a {type(loaded).__name__}, not names with tensors")
-    for name in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-            break
+    usual = (loaded.get(name) for name in ("state_dict", "model_state_dict", "model"))
+    named = next((inner for inner in usual if isinstance(inner, dict)), loaded)
     found = {
         str(name).removeprefix("module."): value.detach().contiguous().clone()
-        for name, value in loaded.items()
+        for name, value in named.items()
         if isinstance(value, Tensor)
     }
     if not found:

@@ -11,6 +11,7 @@ from eval.ranks import Ranks
 from rins_mm.accumulation import find_gradients, split
 from rins_mm.learner import Learner
 from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.locking import lock
 from rins_mm.models.siglip import build_model
 from rins_mm.models.signatures import expand
 from rins_mm.watch import Watch
@@ -45,10 +46,12 @@ def make_batch():
     )
 
 
-def make_learner(*, ranks=ALONE, dtype=torch.float64, image=None, **changes):
+def make_learner(*, ranks=ALONE, dtype=torch.float64, image=None, locked=False, **changes):
     config = dataclasses.replace(toy.config(), **changes)
     image = config.image if image is None else image
     model = build_model(image, config.text, vocab_size=60, pad_token=0, seed=1).to(dtype)
+    if locked:
+        lock(model.image_tower)
     with torch.no_grad():
         model.logit_scale += 1.0
         model.logit_bias += 6.0
@@ -63,7 +66,8 @@ def gradients(learner, batch):
     learner.gradients.zero()
     found = learner.find_gradients(3, batch, *CALLS.values())
     learner.gradients.sum_over_ranks(learner.group)
-    named = {name: p.grad.clone() for name, p in learner.model.named_parameters()}
+    trained = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
+    named = {name: p.grad.clone() for name, p in trained.items()}
     return {**named, **dataclasses.asdict(found)}
 
 
@@ -81,6 +85,17 @@ def part_of_rank(value, rank, world_size):
 
 def with_loss(kind):
     return {"loss": dataclasses.replace(toy.config().loss, kind=kind)}
+
+
+def test_the_parts_of_a_batch_are_split_for_a_locked_tower_too():
+    batch = make_batch()
+    whole = gradients(make_learner(locked=True), batch)
+    learner = make_learner(locked=True, micro_batch_size=5)
+    assert_equal(gradients(learner, batch), whole, 1e-12)
+    assert not any(name.startswith("image_tower") for name in whole)
+    assert all(p.grad is None for p in learner.model.image_tower.parameters())
+    of_trained = gradients(make_learner(), batch)
+    assert_equal({name: of_trained[name] for name in whole}, whole, 1e-12)
 
 
 def test_slots_taken_from_a_batch_have_their_own_captions():

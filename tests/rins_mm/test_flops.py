@@ -16,6 +16,20 @@ from rins_mm.models.text_tower import TextTower, TextTowerConfig
 RINS = RecursionConfig(signature="A^3B", skip_probability=0.5)
 
 
+def test_a_locked_image_tower_is_counted_forward_alone():
+    image = ImageTowerConfig(image_size=32, width=32, depth=2, num_heads=2)
+    lengths, calls = torch.tensor([3.0, 5.0]), ("A", "B")
+    free, locked = (
+        StepCost(image, text_config(), embedding_width=32, image_is_locked=is_locked)
+        for is_locked in (False, True)
+    )
+    saved = 2 * 2 * image_cost(image).forward(calls)
+    costs = [cost.flops(lengths, calls, calls, world_size=1) for cost in (free, locked)]
+    assert costs[0] - costs[1] == pytest.approx(saved)
+    means = [cost.expected_flops(lengths, world_size=1) for cost in (free, locked)]
+    assert means[0] - means[1] == pytest.approx(saved)
+
+
 def text_config(**changes):
     settings = {"width": 24, "depth": 4, "num_heads": 3, "mlp_width": 40, "context_length": 9}
     return TextTowerConfig(**{**settings, **changes})

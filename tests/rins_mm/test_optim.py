@@ -194,7 +194,11 @@ def test_towers_and_blocks_have_rates_of_their_own():
 
 
 def test_adapters_and_towers_without_blocks_have_the_rate_of_their_tower():
-    names = ["text_tower.adapters.A.2.linear.weight", "text_tower.blocks.0.x", "text_tower.blocks.1.x"]
+    names = [
+        "text_tower.adapters.A.2.linear.weight",
+        "text_tower.blocks.0.x",
+        "text_tower.blocks.1.x",
+    ]
     names += ["image_tower.backbone.stages.0.weight", "image_tower.backbone.head.weight"]
     factors = rate_factors(OptimizerConfig(layer_decay=0.5, image_rate_factor=0.1), names)
     assert list(factors.values()) == [1.0, 0.25, 0.5, 0.1, 0.1]

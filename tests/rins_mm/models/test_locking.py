@@ -7,7 +7,9 @@ from data_pipelines.errors import UserError
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.locking import lock
 
-VIT = ImageTowerConfig(image_size=32, width=32, depth=4, num_heads=2, drop_path=0.5, patch_dropout=0.5)
+VIT = ImageTowerConfig(
+    image_size=32, width=32, depth=4, num_heads=2, drop_path=0.5, patch_dropout=0.5
+)
 LITE = ImageTowerConfig(name="test_efficientnet", image_size=32)
 PICTURES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -60,7 +62,9 @@ def test_with_all_blocks_locked_what_follows_them_is_trained():
 
 def test_unlocked_blocks_draw_and_locked_ones_do_not():
     tower = locked(VIT, 2)
-    assert [block.training for block in tower.backbone.blocks.children()] == [False] * 2 + [True] * 2
+    assert [block.training for block in tower.backbone.blocks.children()] == [False] * 2 + [
+        True
+    ] * 2
     assert not tower.backbone.patch_drop.training
 
 

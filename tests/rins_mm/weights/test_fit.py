@@ -95,7 +95,9 @@ def test_another_width_is_refused_and_told(config, folder):
     larger = train_config(folder, LARGER, model=config.init.model)
     larger = replace(larger, image=replace(larger.image, num_heads=2))
     larger = replace(larger, text=replace(larger.text, num_heads=2))
-    with pytest.raises(UserError, match=r"\[64\] there and \[96\] here.* and \d+ more.*, 0 of its own"):
+    with pytest.raises(
+        UserError, match=r"\[64\] there and \[96\] here.* and \d+ more.*, 0 of its own"
+    ):
         begun(larger)
 
 
@@ -135,7 +137,9 @@ def test_another_tokenizer_of_the_same_size_is_refused(config, tmp_path, monkeyp
     other = tmp_path / "other.model"
     other.write_bytes((tmp_path / config.tokenizer.model_file).read_bytes() + b"\xd2\x7d\x01\x61")
     changed = replace(config, tokenizer=replace(config.tokenizer, model_file=str(other)))
-    with pytest.raises(UserError, match=r"was trained with the tokenizer .*spiece\.model, and this"):
+    with pytest.raises(
+        UserError, match=r"was trained with the tokenizer .*spiece\.model, and this"
+    ):
         begun(changed)
 
 

