@@ -32,7 +32,7 @@ def timm_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, tensor in theirs.items():
         block = re.fullmatch(r"_blocks\.(\d+)\.([^.]+)\.(.+)", name)
-        if block is None:
+        if block is None or int(block[1]) not in stages:
             found.update(renamed({name: tensor}, OUTSIDE))
             continue
         number, part, ending = int(block[1]), block[2], block[3]

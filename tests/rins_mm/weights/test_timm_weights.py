@@ -10,6 +10,7 @@ from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 
 # isort: split
 import timm
+from foreign_models import tiny_tokenizer
 from peer_weights import SMALL, train_config
 from safetensors.torch import save_file
 
@@ -20,7 +21,6 @@ from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.siglip import build_model
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.weights import efficientnet, sources
-from rins_mm.weights.files import read_weights
 
 LITE = "tf_efficientnet_lite0"
 HAS_PACKAGE = importlib.util.find_spec(sources.PACKAGED[LITE][0]) is not None
@@ -28,9 +28,9 @@ HAS_PACKAGE = importlib.util.find_spec(sources.PACKAGED[LITE][0]) is not None
 
 def begun(image, source):
     text = TextTowerConfig(width=16, depth=2, num_heads=2, mlp_width=32, context_length=8)
-    model = build_model(image, text, vocab_size=30, pad_token=0, seed=0)
+    model = build_model(image, text, vocab_size=tiny_tokenizer().vocab_size, pad_token=0, seed=0)
     config = train_config_of(image, source)
-    return model, begin_with(model, None, config)[0]
+    return model, begin_with(model, tiny_tokenizer(), config)[0]
 
 
 def train_config_of(image, source):
@@ -61,9 +61,11 @@ def test_weights_of_a_model_with_other_heads_are_refused(tmp_path):
 def test_a_timm_model_has_no_text_tower(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors")
     config = train_config(tmp_path, SMALL, text=f"timm:test_vit3:{tmp_path / 'x.safetensors'}")
-    model = build_model(config.image, config.text, vocab_size=30, pad_token=0, seed=0)
+    model = build_model(
+        config.image, config.text, vocab_size=tiny_tokenizer().vocab_size, pad_token=0, seed=0
+    )
     with pytest.raises(UserError, match=r"has no text tower; name it with --init\.image"):
-        begin_with(model, None, config)
+        begin_with(model, tiny_tokenizer(), config)
 
 
 def test_a_package_that_is_missing_or_has_changed_is_told(monkeypatch, tmp_path):
@@ -86,27 +88,12 @@ def test_a_package_that_is_missing_or_has_changed_is_told(monkeypatch, tmp_path)
 
 @pytest.mark.skipif(not HAS_PACKAGE, reason="the package with the weights is not installed")
 def test_names_of_the_packaged_efficientnet_are_timms_in_the_same_order():
-    theirs = read_weights(sources.packaged_file(LITE))
+    theirs = torch.load(sources.packaged_file(LITE), weights_only=True)
     with torch.device("meta"):
         expected = timm.create_model(LITE).state_dict()
     found = efficientnet.timm_names(theirs)
-    # safetensors sorts names; both sides list their layers in the order of the network otherwise.
-    assert found.keys() == expected.keys()
+    # Both list their layers in the order of the network.
+    assert list(found) == list(expected)
     assert all(found[name].shape == expected[name].shape for name in expected)
-    assert efficientnet.timm_names({"_blocks.0._strange.weight": torch.ones(1)}).keys() == {
-        "_blocks.0._strange.weight"
-    }
-
-
-@pytest.mark.skipif(not HAS_PACKAGE, reason="the package with the weights is not installed")
-@torch.no_grad()
-def test_the_packaged_efficientnet_knows_what_a_picture_shows():
-    skimage = pytest.importorskip("skimage.data")
-    from data_pipelines.resize import resize_picture
-
-    theirs = efficientnet.timm_names(read_weights(sources.packaged_file(LITE)))
-    model = timm.create_model(LITE).eval()
-    model.load_state_dict(theirs)
-    cat = resize_picture(skimage.chelsea(), 224)[None].float() / 127.5 - 1.0
-    # ImageNet's cats are the classes 281 to 285.
-    assert 281 <= model(cat).argmax().item() <= 285
+    strange = {"_blocks.0._strange.weight": torch.ones(1)}
+    assert efficientnet.timm_names(strange).keys() == strange.keys()
