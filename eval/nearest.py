@@ -4,7 +4,7 @@ Axes: Q queries, M candidates, E the shared embedding, k kept.
 """
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from eval.scores import Vectors
@@ -30,21 +30,38 @@ def nearest(
         _best_keys(queries.exact(slice(start, start + QUERY_TILE)), candidates, k)
         for start in range(0, len(queries), QUERY_TILE)
     ]
-    keys = torch.cat(best)
-    steps = keys.div(_NUMBERS, rounding_mode="floor")
-    scores = (steps.double() / 10**DECIMALS).masked_fill(steps == _LAST, torch.nan)
-    return scores, _NUMBERS - 1 - keys % _NUMBERS
+    return scores_and_numbers(torch.cat(best))
 
 
 def _best_keys(
     queries: Float64[Tensor, "Q E"], candidates: Vectors, k: int
 ) -> Int64[Tensor, "Q k"]:
-    """Integers whose order is that of the answer: the score, then the number counted down."""
     best = torch.empty(len(queries), 0, dtype=torch.int64)
     for start in range(0, len(candidates), CANDIDATE_TILE):
         scores = queries @ candidates.exact(slice(start, start + CANDIDATE_TILE)).T
-        scores = scores.mul_(10**DECIMALS).round_().nan_to_num_(nan=_LAST)
-        numbers = torch.arange(start, start + scores.shape[1])
-        keys = torch.cat([best, scores.long() * _NUMBERS + (_NUMBERS - 1 - numbers)], dim=1)
-        best = keys.topk(min(k, keys.shape[1]), dim=1).values
+        best = best_keys(torch.cat([best, keys_of(scores, start)], dim=1), k)
     return best
+
+
+def keys_of(scores: Float[Tensor, "Q M"], first_number: int) -> Int64[Tensor, "Q M"]:
+    """Integers whose order is that of the answer: the score, then the number counted down.
+
+    Candidates are numbered from `first_number`. The scores are overwritten.
+    """
+    steps = scores.mul_(10**DECIMALS).round_().nan_to_num_(nan=_LAST).long()
+    numbers = torch.arange(first_number, first_number + scores.shape[1])
+    return steps.mul_(_NUMBERS).add_(_NUMBERS - 1 - numbers)
+
+
+def best_keys(keys: Int64[Tensor, "Q M"], k: int) -> Int64[Tensor, "Q k"]:
+    """The k largest, or all where there are fewer; the best first."""
+    return keys.topk(min(k, keys.shape[1]), dim=1).values
+
+
+def scores_and_numbers(
+    keys: Int64[Tensor, "Q k"],
+) -> tuple[Float64[Tensor, "Q k"], Int64[Tensor, "Q k"]]:
+    """What keys were made of; not a number where the score was none."""
+    steps = keys.div(_NUMBERS, rounding_mode="floor")
+    scores = (steps.double() / 10**DECIMALS).masked_fill(steps == _LAST, torch.nan)
+    return scores, _NUMBERS - 1 - keys % _NUMBERS
