@@ -115,6 +115,10 @@ class Index:
         Raises BadSample where it is not what was indexed any more, UserError where there is no such
         number or the source cannot be opened.
         """
+        return decode_picture(self.picture_file(number))
+
+    def picture_file(self, number: int) -> bytes:
+        """The same before it is decoded. It has the SHA-256 that the index says."""
         row = self.row(number)
         source = bisect_right([s.first_number for s in self.facts.sources], number) - 1
         gallery = self._gallery(source)
@@ -128,7 +132,7 @@ class Index:
         data = gallery.file(place).data
         if sha256(data).hexdigest() != row["sha256"]:
             raise BadSample("changed since it was indexed")
-        return decode_picture(data)
+        return data
 
     def rows(self, places: slice) -> Float32[Tensor, "n E"]:
         """Neighbouring vectors, in their order. Raises UserError where one is not finite."""
@@ -142,6 +146,15 @@ class Index:
             return torch.empty(0, self.facts.width)
         first = int(places[0])
         return self.rows(slice(first, int(places[-1]) + 1))[torch.from_numpy(places - first)]
+
+    def gathered(self, places: Int64[np.ndarray, " n"]) -> Float32[Tensor, "n E"]:
+        """Vectors of any few rows, read one by one: the rest of an index stays on the disk."""
+        rows = np.empty((len(places), self.facts.width), dtype=np.float32)
+        shards = np.searchsorted(self._ends, places, side="right") - 1
+        for shard in np.unique(shards):
+            here = shards == shard
+            rows[here] = self._vectors[shard][places[here] - self._ends[shard]]
+        return torch.from_numpy(rows)
 
     def tiles(
         self, rows_at_once: int = ROWS_AT_ONCE
