@@ -211,9 +211,9 @@ def _accelerator(library: Any, kind: str, inner: Any, settings: dict[str, Any]) 
         inner.expansion_search = max(effort, count)
         found: Any = inner.search(queries, count, threads=1)
         keys = np.atleast_2d(found.keys).astype(np.int64)
-        counts: Any = np.atleast_1d(getattr(found, "counts", keys.shape[1]))
+        num_found: Any = getattr(found, "counts", keys.shape[1])
         # What stands behind the last one that was found is no key.
-        keys[np.arange(keys.shape[1]) >= counts[:, None]] = -1
+        keys[np.arange(keys.shape[1]) >= np.atleast_1d(num_found)[:, None]] = -1
         return np.where((keys >= 0) & (keys < len(inner)), keys, -1)
 
     find = with_usearch if kind == "usearch" else with_faiss

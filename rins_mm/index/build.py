@@ -7,13 +7,15 @@ Axes: N pictures, E the shared embedding.
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,22 +100,21 @@ def build(addition: Addition, folder: Path, ranks: Ranks, *, overwrite: bool = F
     plan = _plan(addition)
     require_same("the model and the pictures", [json.dumps(plan)], ranks)
     places = addition.shards
-    locks: list[IO[bytes]] = []
+    with ExitStack() as kept_open:
 
-    def prepare() -> list[int]:
-        locks.append(begin_or_go_on(folder, plan, list(places), overwrite=overwrite))
-        return [place for place in places if read_record(folder, place) is None]
+        def prepare() -> list[int]:
+            lock = begin_or_go_on(folder, plan, list(places), overwrite=overwrite)
+            kept_open.enter_context(lock)
+            return [place for place in places if read_record(folder, place) is None]
 
-    missing = decided_by_the_first(ranks, prepare)
-    own = missing[ranks.rank :: ranks.world_size]
-    for count, place in enumerate(own, 1):
-        label = f"shard {count:,} of {len(own):,}" if ranks.is_first else None
-        write_record(folder, place, _make_shard(addition, place, folder, label))
-    # Nothing is closed before every rank has come to its end.
-    ranks.largest(0)
-    decided_by_the_first(ranks, lambda: _close(addition, folder))
-    for lock in locks:
-        lock.close()
+        missing = decided_by_the_first(ranks, prepare)
+        own = missing[ranks.rank :: ranks.world_size]
+        for count, place in enumerate(own, 1):
+            label = f"shard {count:,} of {len(own):,}" if ranks.is_first else None
+            write_record(folder, place, _make_shard(addition, place, folder, label))
+        # Nothing is closed before every rank has come to its end.
+        ranks.largest(0)
+        decided_by_the_first(ranks, lambda: _close(addition, folder))
     return read_facts(folder)
 
 
@@ -233,6 +234,10 @@ def _close(addition: Addition, folder: Path) -> None:
     if len(entries) == len(addition.items):
         causes = dict(Counter(entry.cause for entry in entries).most_common())
         give_up(folder, list(addition.shards))
+        if addition.first_shard:
+            # An index that gets nothing new is an index all the same.
+            print(f"none of {len(entries):,} new pictures can be used ({causes})", file=sys.stderr)
+            return
         raise UserError(
             f"none of the {len(entries):,} pictures can be used ({causes}); look at the files"
         )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -53,12 +52,9 @@ def _pairs(
 ) -> Int64[np.ndarray, "P 2"]:
     """Pairs of places in `rows`, the first of a pair in one tile and the second after it."""
     ours = index.rows_at(rows[start : start + ROWS_AT_ONCE])
-    # A vector of float16 is a little longer or shorter than 1.
-    ours = torch.nn.functional.normalize(ours, dim=1)
     found = []
     for column in range(start, len(rows), COLUMNS_AT_ONCE):
         theirs = index.rows_at(rows[column : column + COLUMNS_AT_ONCE])
-        theirs = torch.nn.functional.normalize(theirs, dim=1)
         alike = (ours @ theirs.T).add_(1e-6) >= threshold
         pairs = alike.nonzero().numpy() + np.array([start, column])
         found.append(pairs[pairs[:, 0] < pairs[:, 1]])

@@ -154,7 +154,7 @@ class Index:
         for shard in np.unique(shards):
             here = shards == shard
             rows[here] = self._vectors[shard][places[here] - self._ends[shard]]
-        return torch.from_numpy(rows)
+        return _unit(rows)
 
     def tiles(
         self, rows_at_once: int = ROWS_AT_ONCE
@@ -181,7 +181,7 @@ class Index:
                     vectors_path(self.folder, shard), "it has numbers that are not finite"
                 )
             at += len(part)
-        return torch.from_numpy(rows)
+        return _unit(rows)
 
     def _locate(self, row: int) -> tuple[int, int]:
         """(Shard, place in it) of a row."""
@@ -212,6 +212,12 @@ class Index:
     @cached_property
     def _names(self) -> dict[int, dict[str, int]]:
         return {}
+
+
+def _unit(rows: Float32[np.ndarray, "n E"]) -> Float32[Tensor, "n E"]:
+    """The rows as unit vectors, in the same memory: rounded to float16, they are a little off."""
+    vectors = torch.from_numpy(rows)
+    return vectors.div_(torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_(min=1e-6))
 
 
 def require_model(index: Index, encoder: DualEncoder) -> None:

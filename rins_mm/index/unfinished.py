@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -117,6 +118,10 @@ def give_up(folder: Path, places: Sequence[int]) -> None:
         vectors_path(folder, place).unlink(missing_ok=True)
         metadata_path(folder, place).unlink(missing_ok=True)
     finish(folder)
+    # Only folders that are empty can be removed so.
+    for emptied in (folder / "vectors", folder / "metadata", folder):
+        with suppress(OSError):
+            emptied.rmdir()
 
 
 def _refuse(folder: Path, plan: Plan, *, overwrite: bool) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import torch
+import numpy as np
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
@@ -11,6 +11,7 @@ from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import sha256_of_file
 from rins_mm.index.layout import IndexShard, damaged, metadata_path, read_removed, vectors_path
 from rins_mm.index.opened import Index
+from rins_mm.index.shards import open_vectors
 from rins_mm.index.unfinished import read_left_out
 
 LENGTH_TOLERANCE = 5e-3
@@ -49,14 +50,14 @@ def _wrong_files(index: Index, place: int, shard: IndexShard) -> Iterator[str]:
         if sha256_of_file(path) != sha256:
             yield str(damaged(path, "its SHA-256 is not the one in index.json"))
     try:
-        start = sum(before.num_pictures for before in index.facts.shards[:place])
-        vectors = index.rows(slice(start, start + shard.num_pictures))
+        vectors = open_vectors(files[0][0], shard.num_pictures, index.facts.width)
         index.metadata(place)
     except UserError as error:
         yield str(error)
         return
-    off = int(((torch.linalg.vector_norm(vectors, dim=1) - 1).abs() > LENGTH_TOLERANCE).sum())
-    if off:
+    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    # Of those that hold something other than numbers, too.
+    if off := int((~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)).sum()):
         yield f"{files[0][0]} has {off:,} vectors that are not of length 1"
 
 
