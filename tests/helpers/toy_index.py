@@ -72,3 +72,9 @@ def facts_of(shards: list[IndexShard], width: int, per_shard: int, end: int) -> 
         shards=tuple(shards),
         left_out={"made up": end - sum(shard.num_pictures for shard in shards)},
     )  # fmt: skip
+
+
+def build_argv(model: str, pictures: Path, out: Path) -> list[str]:
+    """The command line of a build with shards of 16 pictures."""
+    sizes = ["--pictures-per-shard", "16"]
+    return ["build", model, "--pictures", str(pictures), "--out", str(out), *sizes]

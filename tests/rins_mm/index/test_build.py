@@ -1,6 +1,5 @@
 """Building indexes: the same bytes at any number of ranks, killed or not; adding, removing, refusing."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -9,53 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import torch
 from launching import Launch, run
 from PIL import Image
+from toy_index import build_argv
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
 from rins_mm.encoder import SignatureEncoder
-from rins_mm.export.native import write_native
 from rins_mm.index import build as build_module
 from rins_mm.index.__main__ import main
 from rins_mm.index.layout import UNFINISHED
 from rins_mm.index.opened import open_index
 from rins_mm.index.search import search
 from rins_mm.index.verify import verify, verify_pictures
-
-BROKEN = {"05.png": b"no picture", "41.png": b""}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("exports") / "tiny"
-    write_native(tiny.encoder(), path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """70 files, two of which are no pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(70):
-        image = Image.fromarray(tiny.pixels(number, 20 + number, 30))
-        image.save(folder / f"{number:02d}.png")
-    for name, data in BROKEN.items():
-        (folder / name).write_bytes(data)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def built(model, pictures, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("indexes") / "whole"
-    main(build_argv(model, pictures, out))
-    return out
-
-
-def build_argv(model: str, pictures: Path, out: Path) -> list[str]:
-    sizes = ["--pictures-per-shard", "16"]
-    return ["build", model, "--pictures", str(pictures), "--out", str(out), *sizes]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -256,61 +221,3 @@ def test_pictures_that_are_all_broken_make_no_index(model, tmp_path):
     Image.fromarray(tiny.pixels(1)).save(folder / "a.png")
     main(build_argv(model, folder, out))
     assert open_index(out).num_pictures == 1
-
-
-def test_the_search_command_answers_words_pictures_and_numbers(built, pictures, tmp_path, capsys):
-    page = tmp_path / "answers.html"
-    main(
-        ["search", str(built), "--query", "a [b]red[/b] apple", "--minus", "leaf", "--like", "7",
-         "--picture", str(pictures / "09.png"), "--where", "height<40", "--top-k", "2",
-         "--text-signature", "AAB", "--html", str(page)]
-    )  # fmt: skip
-    printed = capsys.readouterr().out
-    assert "a [b]red[/b] apple − leaf" in printed  # noqa: RUF001
-    assert "1.0000   7 07.png" in printed
-    assert "1.0000   9 09.png" in printed
-    assert page.read_text(encoding="utf-8").count("data:image/webp") == 6
-    with pytest.raises(UserError, match="--overwrite"):
-        main(["search", str(built), "--query", "red", "--html", str(page)])
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        ([], "nothing to look for"),
-        (["--like", "5"], "no picture 5 "),
-        (["--like", "7", "--minus", "x"], "takes words away"),
-        (["--query", "x", "--text-signature", "ABC"], "'ABC'"),
-        (["--query", "x", "--where", "size>3"], "names 'size'"),
-        (["--like", "7", "--top-k", "0"], "top_k is 0"),
-    ],
-)
-def test_a_mistake_on_the_command_line_is_told(built, argv, words):
-    with pytest.raises(UserError, match=words):
-        main(["search", str(built), *argv])
-
-
-def test_another_model_is_refused_in_one_line(built, pictures, tmp_path):
-    other = tiny.encoder()
-    with torch.no_grad():
-        other.model.logit_bias.add_(1)
-    write_native(other, tmp_path / "other")
-    for argv in (
-        ["search", str(built), "--query", "x", "--model", str(tmp_path / "other")],
-        ["search", str(built), "--picture", str(pictures / "00.png"), "--model", str(tmp_path / "other")],
-    ):  # fmt: skip
-        with pytest.raises(UserError, match="was built with the model tiny@0") as caught:
-            main(argv)
-        assert "\n" not in str(caught.value)
-
-
-def test_the_duplicates_command_finds_copies(model, pictures, tmp_path, capsys):
-    folder, out = tmp_path / "copies", tmp_path / "index"
-    folder.mkdir()
-    for number in (1, 2, 3):
-        shutil.copy(pictures / f"{number:02d}.png", folder)
-    shutil.copy(pictures / "02.png", folder / "copy.png")
-    main(build_argv(model, folder, out))
-    main(["duplicates", str(out), "--threshold", "0.9999", "--json", str(tmp_path / "groups.json")])
-    assert "2 of 4 pictures look like another" in capsys.readouterr().out
-    assert json.loads((tmp_path / "groups.json").read_text())["groups"] == [[1, 3]]
