@@ -1,5 +1,6 @@
 """Building indexes: the same bytes at any number of ranks, killed or not; adding, removing, refusing."""
 
+import fcntl
 import shutil
 import time
 from pathlib import Path
@@ -221,3 +222,12 @@ def test_pictures_that_are_all_broken_make_no_index(model, tmp_path):
     Image.fromarray(tiny.pixels(1)).save(folder / "a.png")
     main(build_argv(model, folder, out))
     assert open_index(out).num_pictures == 1
+
+
+def test_two_builds_do_not_write_to_one_folder(model, pictures, tmp_path):
+    out = tmp_path / "index"
+    (out / UNFINISHED).mkdir(parents=True)
+    with (out / UNFINISHED / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another build is writing"):
+            main(build_argv(model, pictures, out))
