@@ -16,7 +16,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-TOPICS = ("recipes", "data", "performance", "evaluation", "weights")
+TOPICS = ("recipes", "data", "performance", "evaluation", "weights", "search")
 PAGES = ("README.md", *(f"docs/{topic}.md" for topic in TOPICS))
 EMOJI_COLUMNS = {
     ("zero_shot:emoji-style", "acc1"): "style top-1",
@@ -303,6 +303,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu speed": gpu_speed,
     "evaluation cost": lambda: _neighbour("benchmarks", "evaluation_table").evaluation_table(
         _results("evaluation")
+    ),
+    "index search": lambda: _neighbour("benchmarks", "index_search_table").index_search_table(
+        _results("index_search")
     ),
     "paper's claims": lambda: _neighbour("docs", "claims_table").claims_table(),
 }
