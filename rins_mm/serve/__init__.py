@@ -1,0 +1,1 @@
+"""A local search page over an index of pictures."""
