@@ -92,7 +92,9 @@ def check(command: ServeCommand) -> None:
     if not 0 <= command.port <= 65_535:
         raise UserError(f"port is {command.port}; it must be from 0 to 65535")
     if not 0.1 <= command.deadline_seconds <= 3_600:
-        raise UserError(f"deadline_seconds is {command.deadline_seconds}; it must be from 0.1 to 3600")
+        raise UserError(
+            f"deadline_seconds is {command.deadline_seconds}; it must be from 0.1 to 3600"
+        )
     if command.num_threads < 0:
         raise UserError(f"num_threads is {command.num_threads}; it must be at least 0")
 

@@ -39,6 +39,8 @@ def allowed_names(host: str, further: Iterable[str]) -> frozenset[str]:
     names = {name.lower() for name in further}
     for name in names:
         if name_in(name) != name:
-            raise UserError(f"{name!r} in names is not a host's name; give one such as pictures.lan")
+            raise UserError(
+                f"{name!r} in names is not a host's name; give one such as pictures.lan"
+            )
     own = f"[{host}]" if ":" in host else host.lower()
     return LOOPBACK_NAMES | names | {own}

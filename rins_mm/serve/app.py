@@ -29,6 +29,7 @@ ASSETS = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/address.js": ("address.js", "text/javascript; charset=utf-8"),
     "/cards.js": ("cards.js", "text/javascript; charset=utf-8"),
+    "/controls.js": ("controls.js", "text/javascript; charset=utf-8"),
     "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/telling.js": ("telling.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
@@ -46,7 +47,8 @@ def build_app(
     """The whole application behind its guard; `names` are those of allowed_names."""
     api = _Api(service, deadline_seconds)
     routes = [
-        Route(address, partial(_asset, *asset), methods=["GET"]) for address, asset in _read_assets()
+        Route(address, partial(_asset, *asset), methods=["GET"])
+        for address, asset in _read_assets()
     ]
     routes += [
         Route("/api/about", api.about, methods=["GET"]),
@@ -155,7 +157,9 @@ async def _user_error(request: Request, error: Exception) -> Response:
 
 
 async def _too_slow(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "this took longer than the deadline; try again, or ask for less"}, 503)
+    return JSONResponse(
+        {"error": "this took longer than the deadline; try again, or ask for less"}, 503
+    )
 
 
 async def _gone(request: Request, error: Exception) -> Response:

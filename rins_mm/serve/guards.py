@@ -37,6 +37,7 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
+
 class Guard:
     """Lets through what a person's own browser asks of this server, and marks every answer."""
 

@@ -24,9 +24,9 @@ def serve(
     deadline_seconds: float,
 ) -> None:
     """Answer until the process is interrupted."""
-    web_server(
-        service, host=host, names=names, deadline_seconds=deadline_seconds
-    ).run(sockets=[listener])
+    web_server(service, host=host, names=names, deadline_seconds=deadline_seconds).run(
+        sockets=[listener]
+    )
 
 
 def web_server(

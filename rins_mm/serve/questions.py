@@ -79,9 +79,11 @@ def read_object(body: bytes, names: set[str]) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError("the request is not JSON; send one object in UTF-8") from error
     if not isinstance(given, dict):
-        raise UserError("the request is not a JSON object; send one such as {\"words\": \"a cat\"}")
+        raise UserError('the request is not a JSON object; send one such as {"words": "a cat"}')
     if unknown := sorted(set(given) - names):
-        raise UserError(f"the request names {unknown[0][:40]!r}; it may name {', '.join(sorted(names))}")
+        raise UserError(
+            f"the request names {unknown[0][:40]!r}; it may name {', '.join(sorted(names))}"
+        )
     return given
 
 

@@ -27,7 +27,14 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
-KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+KEYS = {
+    "Enter": 13,
+    "Escape": 27,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 PATIENCE_SECONDS = 30
 
 
@@ -137,7 +144,11 @@ class Tab:
         """Wait until an expression in the page is true."""
         end = time.monotonic() + PATIENCE_SECONDS
         while not self.evaluate(script):
-            assert time.monotonic() < end, (script, self.complaints, self.evaluate("document.body.innerText"))
+            assert time.monotonic() < end, (
+                script,
+                self.complaints,
+                self.evaluate("document.body.innerText"),
+            )
             time.sleep(0.02)
 
     def press(self, key: str) -> None:
@@ -164,4 +175,6 @@ class Tab:
 
     def screenshot(self, path: Path) -> None:
         """Write what is seen, as a PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )

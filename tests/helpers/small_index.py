@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from eval.encoder import DualEncoder
+from eval.words import printable
 from rins_mm.index.layout import (
     IndexedModel,
     IndexedSource,
@@ -43,7 +44,7 @@ def write_small_index(
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         rows.append(
             PictureRow(
-                number=number, name=name, label=label, caption=caption, width=width, height=height,
+                number=number, name=printable(name), label=label, caption=caption, width=width, height=height,
                 sha256=digest,
             )
         )  # fmt: skip

@@ -38,7 +38,10 @@ export function card(row, place, identity) {
   }
   if (row.label) about.append(outside("label", row.label));
   if (row.caption && row.caption !== row.label) about.append(outside("caption", row.caption));
-  about.append(outside("name", row.name));
+  // The end of a path tells pictures apart; the whole stands in the tooltip.
+  const name = outside("name", row.name.split("/").at(-1) || row.name);
+  name.title = row.name;
+  about.append(name);
   button.append(frame, about);
   button.setAttribute("aria-label", spoken(row, place));
   return button;

@@ -1,10 +1,11 @@
 // The page: what is asked stands in its address, what was answered in a small memory, so that going
 // back costs nothing and a reload asks the same again.
 
-import { addressOf, FIRST_COUNT, MOST, partsOf, readAddress, RELATIONS, whereOf } from "/address.js";
+import { addressOf, MOST, readAddress } from "/address.js";
 import { element, emptyGrid, grid, neighbour } from "/cards.js";
+import { fromForm, offerRelations, setUp, showDepths, toForm } from "/controls.js";
 import { ask, inBase64 } from "/server.js";
-import { ms, timingOf, titleOf } from "/telling.js";
+import { timingOf, titleOf, whereInWords } from "/telling.js";
 
 const LOADING_AFTER_MS = 150;
 const SLIDE_REST_MS = 120;
@@ -13,41 +14,10 @@ const REMEMBERED = 40;
 const by = (id) => document.getElementById(id);
 const answers = new Map(); // address -> {content, focused}
 const pictures = new Map(); // number of a dropped picture -> {name, data, address}
-const measured = new Map(); // depth -> milliseconds of its latest encoding
 let about = null;
 let asked = { kind: "browse" };
 let running = null;
 let resting = 0;
-
-// ---- the form
-
-function fromForm(count = FIRST_COUNT) {
-  const where = whereOf(by("field").value, by("relation").value, by("value").value.trim());
-  const depth = about.depths[Number(by("depth").value)]?.signature ?? "";
-  const trained = about.depths.find((one) => one.trained)?.signature;
-  return { depth: depth === trained ? "" : depth, where, count };
-}
-
-function offerRelations(chosen) {
-  const field = about.fields.find((one) => one.name === by("field").value);
-  by("relation").replaceChildren(...RELATIONS[field?.is_number ? "number" : "text"].map(([sign, words]) => Object.assign(element("option", "", words), { value: sign })));
-  if (chosen) by("relation").value = chosen;
-  by("value").inputMode = field?.is_number ? "numeric" : "text";
-  for (const id of ["relation", "value"]) by(id).disabled = !field;
-}
-
-function toForm(state) {
-  by("words").value = state.words ?? "";
-  by("minus").value = state.minus ?? "";
-  const [field, relation, value] = partsOf(state.where);
-  by("field").value = about.fields.some((one) => one.name === field) ? field : "";
-  offerRelations(relation);
-  by("value").value = value;
-  const place = about.depths.findIndex((one) => (state.depth ? one.signature === state.depth : one.trained));
-  if (place >= 0) by("depth").value = place;
-  by("depth").disabled = state.kind !== "words" && state.kind !== "browse";
-  showDepths();
-}
 
 // ---- asking
 
@@ -133,9 +103,8 @@ function present(state, content, focus) {
     if (!content.results.length) nothing(state);
     by("more").hidden = content.results.length < state.count || state.count >= Math.min(MOST, about.num_pictures);
   }
-  if (content.encode_ms !== null && state.kind === "words") measured.set(content.depth, content.encode_ms);
   by("timing").textContent = timingOf(state, content, about.num_pictures);
-  showDepths();
+  showDepths(content.depths_ms);
   const cards = allCards();
   const place = focus === "again" ? answers.get(addressOf(state))?.focused : Number(focus.split(":")[1] ?? 0);
   const target = cards[place ?? 0] ?? cards[0];
@@ -159,7 +128,7 @@ function presentGroups(content) {
 
 function nothing(state) {
   if (!state.where) return say("The index holds no pictures.", "");
-  say("No picture is like that.", `Only pictures where ${partsOf(state.where).join(" ")} are searched.`, ["Search all pictures", () => {
+  say("No picture is like that.", `Only pictures whose ${whereInWords(state.where)} are searched.`, ["Search all pictures", () => {
     open({ ...asked, where: "" }, { replace: true });
   }]);
 }
@@ -186,18 +155,6 @@ function fail(state, error) {
   by("message").setAttribute("role", "alert");
 }
 
-function showDepths() {
-  const chosen = about.depths[Number(by("depth").value)];
-  by("depth_name").textContent = chosen ? `${chosen.signature}${chosen.trained ? " (as trained)" : ""}` : "";
-  by("depth").setAttribute("aria-valuetext", chosen?.signature ?? "");
-  by("depths").replaceChildren(...about.depths.map((one) => {
-    const item = element("li", one === chosen ? "chosen" : "");
-    const time = measured.get(one.signature);
-    item.append(element("span", "", one.signature), element("span", "", time === undefined ? "·" : ms(time)));
-    return item;
-  }));
-}
-
 // ---- cards and keys
 
 const allCards = () => [...by("results").querySelectorAll("button.card")];
@@ -221,7 +178,9 @@ function searchWords({ replace = false } = {}) {
 }
 
 function again() {
-  open({ ...asked, ...fromForm(asked.count) }, { replace: true });
+  // Words that were written and not yet sent are meant as well.
+  if (asked.kind === "words" || asked.kind === "browse") searchWords({ replace: asked.kind === "words" });
+  else open({ ...asked, ...fromForm(asked.count) }, { replace: true });
 }
 
 function moreLike(number) {
@@ -307,13 +266,7 @@ async function start() {
   }
   by("facts").textContent = about.facts.join(" · ");
   by("facts").dir = "auto";
-  by("depth").max = Math.max(0, about.depths.length - 1);
-  by("depth_box").hidden = !about.depths.length;
-  for (const id of ["words", "minus"]) by(id).disabled = !about.depths.length;
-  if (!about.depths.length) by("words").placeholder = "words need a model: start with --model";
-  by("filter").hidden = !about.fields.length;
-  by("field").replaceChildren(element("option", "", "(all pictures)"), ...about.fields.map((one) => Object.assign(element("option", "", one.name), { value: one.name })));
-  by("field").firstChild.value = "";
+  setUp(about);
   history.replaceState({ place: history.state?.place ?? 0 }, "");
   show(readAddress());
 }
