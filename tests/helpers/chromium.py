@@ -35,7 +35,7 @@ KEYS = {
     "ArrowRight": 39,
     "ArrowDown": 40,
 }
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 def program() -> str | None:
@@ -85,6 +85,7 @@ class Tab:
         self._pending = b""
         self._number = 0
         self._session: str | None = None
+        self._is_loaded = False
         self.complaints: list[str] = []
         """Errors, refusals of the content policy, and dialogs."""
         self.addresses: list[str] = []
@@ -121,7 +122,9 @@ class Tab:
         return json.loads(message)
 
     def _note(self, event: str, parameters: dict[str, Any]) -> None:
-        if event == "Network.requestWillBeSent":
+        if event == "Page.loadEventFired":
+            self._is_loaded = True
+        elif event == "Network.requestWillBeSent":
             self.addresses.append(parameters["request"]["url"])
         elif event == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(parameters["entry"]["text"])
@@ -129,8 +132,13 @@ class Tab:
             self.complaints.append(json.dumps(parameters)[:2000])
 
     def go(self, address: str) -> None:
-        """Open an address."""
+        """Open an address, and wait until the page is there."""
+        self._is_loaded = False
         self.call("Page.navigate", url=address)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not self._is_loaded:
+            event = self._next_message(end)
+            self._note(event.get("method", ""), event.get("params", {}))
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page, a promise's once it is kept."""

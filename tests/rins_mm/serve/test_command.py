@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_the_model_must_be_the_one_of_the_index(index: Index, tmp_path: Path, capsys) -> None:
-    write_native(tiny.encoder(depth=1), tmp_path / "other")
+    write_native(tiny.encoder(num_heads=4), tmp_path / "other")
     with pytest.raises(UserError, match="was built with the model tiny@0"):
         open_service(ServeCommand(folder=index.folder, model=str(tmp_path / "other")))
     assert open_service(ServeCommand(folder=index.folder)).about()["depths"] == []

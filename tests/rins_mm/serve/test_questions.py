@@ -29,7 +29,7 @@ def test_a_whole_question_is_read() -> None:
     ("body", "complaint"),
     [
         (b"", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[" * 100_000, "not JSON"), (b"[1]", "not a JSON object"),
-        (b'{"path": "/etc/passwd"}', "it names 'path'|the request names 'path'"), (b'{"words": 3}', "words is not text"),
+        (b'{"path": "/etc/passwd"}', "the request names 'path'"), (b'{"words": 3}', "words is not text"),
         (b'{"words": null}', "words is not text"), (json.dumps({"words": "a" * 1001}).encode(), "1,001 characters"),
         (b'{"words": "a", "number": 1}', "given together"), (b'{"minus": "a"}', "nothing to take words away from"),
         (b'{"number": -1}', "number is not a whole number"), (b'{"number": 1.5}', "number is not a whole number"),
@@ -37,7 +37,8 @@ def test_a_whole_question_is_read() -> None:
         (b'{"top_k": 0}', "top_k is 0"), (b'{"top_k": 501}', "top_k is not a whole number"),
         (b'{"top_k": ' + b"9" * 5000 + b"}", "not JSON"), (b'{"picture": "~"}', "not base64"),
         (b'{"picture": 5}', "picture is not text"), (b'{"where": "label=a"}', "where is not a list"),
-        (json.dumps({"where": ["a"] * 9}).encode(), "where is not a list"), (b'{"where": [5]}', "a condition is not text"),
+        (json.dumps({"where": ["a"] * 9}).encode(), "where is not a list"),
+        (b'{"where": [5]}', "a condition is not text"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_in_one_line(body: bytes, complaint: str) -> None:
@@ -61,7 +62,9 @@ def test_halves_of_surrogate_pairs_become_question_marks() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_clear_line(body: bytes) -> None:
+    refusal = ""
     try:
         read_question(body)
     except UserError as error:
-        assert "\n" not in str(error)
+        refusal = str(error)
+    assert "\n" not in refusal
