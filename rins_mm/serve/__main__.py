@@ -5,6 +5,7 @@ It needs no network, and only browsers of this machine reach it unless more is a
 
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,11 @@ import torch
 import tyro
 
 from data_pipelines.errors import UserError, run_command
-from eval.encoder import DEFAULT_VARIANT
+from eval.encoder import DualEncoder
+from eval.words import printable
 from rins_mm.distributed import local_device
 from rins_mm.evaluated_model import open_model
+from rins_mm.index.accelerate import KINDS, open_accelerator
 from rins_mm.index.search import Index, open_index, require_model
 from rins_mm.models.signatures import expand
 from rins_mm.serve.addresses import is_loopback
@@ -35,6 +38,9 @@ class ServeCommand:
     """Depths of the text tower that the slider offers, shallow first; none: all that it was trained at."""
     pictures: tuple[str, ...] = ()
     """Where the pictures are now, one for each source of the index; none: where they were."""
+    accelerator: KINDS = "exact"
+    """exact: compare with every picture. faiss, faiss-pq, usearch: with the likely ones; built from the
+    vectors on first use. With a filter the search is always exact."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8000
@@ -114,46 +120,50 @@ def listening_socket(host: str, port: int) -> socket.socket:
 def open_service(command: ServeCommand) -> SearchService:
     """The index with its model, warm. Raises UserError where they do not belong together."""
     index = open_index(command.folder, pictures=command.pictures)
-    name = command.model or model_beside(index)
-    if name is None:
-        print(
-            f"warning: the model {index.facts.model.name} is not where it was when the index was built; "
-            "pictures find each other, words find nothing; name it with --model",
-            file=sys.stderr,
-        )
-        encoder, depths, trained = None, [], DEFAULT_VARIANT
-    else:
-        model = open_model(
-            name,
-            text_signatures=command.text_signatures,
-            image_signatures=(),
-            device=str(local_device()),
-        )
-        require_model(index, model.encoder)
-        encoder, depths = model.encoder, model.text_variants
-        trained = same_depth(depths, model.facts.get("trained_signature", DEFAULT_VARIANT))
+    accelerator = None
+    if command.accelerator != "exact":
+        accelerator = open_accelerator(index, command.accelerator)
+    usual = index.facts.model.text_signature
+    encoder, depths = open_model_of(index, command)
     service = SearchService(
         index,
         encoder,
         depths=depths,
-        trained_depth=trained,
+        usual_depth=same_depth(depths, usual),
         deadline_seconds=command.deadline_seconds,
+        accelerator=accelerator,
     )
     service.warm_up()
     return service
 
 
-def model_beside(index: Index) -> str | None:
-    """Where the model lay when the index was built, if there still is something."""
-    path = index.facts.model.path
-    return path if path and Path(path).exists() else None
+def open_model_of(index: Index, command: ServeCommand) -> tuple[DualEncoder | None, list[str]]:
+    """The model that the index was built with and the depths of its text tower; none where it is gone."""
+    recorded = index.facts.model
+    # A folder from elsewhere may name any path. Only folders are looked for unasked, and those of
+    # this project hold nothing but tensors and JSON.
+    if not command.model and not Path(recorded.path).is_dir():
+        print(
+            f"warning: the model {printable(recorded.name)} is not where it was when the index was "
+            "built; pictures find each other, words find nothing; name it with --model",
+            file=sys.stderr,
+        )
+        return None, []
+    model = open_model(
+        command.model or recorded.path,
+        text_signatures=command.text_signatures,
+        image_signatures=(),
+        device=str(local_device()),
+    )
+    require_model(index, model.encoder)
+    return model.encoder, model.text_variants
 
 
-def same_depth(depths: list[str], trained: str) -> str:
-    """The one of the depths that runs what the trained one runs; the deepest where none does."""
-    if trained in depths:
-        return trained
-    return next((one for one in depths if expand(one) == expand(trained)), depths[-1])
+def same_depth(depths: Sequence[str], usual: str) -> str:
+    """The one of the depths that runs what the usual one runs; the deepest where none does."""
+    if usual in depths or not depths:
+        return usual
+    return next((one for one in depths if expand(one) == expand(usual)), depths[-1])
 
 
 if __name__ == "__main__":

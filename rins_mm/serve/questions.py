@@ -35,7 +35,7 @@ class Question:
     picture: bytes | None = None
     """Pictures like this JPEG, PNG or WebP."""
     depth: str = ""
-    """Signature of the text tower; empty: the trained one."""
+    """Signature of the text tower; empty: the index's own."""
     where: tuple[str, ...] = ()
     """Conditions on metadata, such as width>=512; a picture must meet all."""
     top_k: int = 24

@@ -22,6 +22,7 @@ from data_pipelines.decode import decode_picture
 from data_pipelines.errors import UserError
 from eval.encoder import DualEncoder
 from eval.words import short
+from rins_mm.index.accelerate import Accelerator, search_with
 from rins_mm.index.opened import Index
 from rins_mm.index.search import near_duplicates, picture_query, search, text_query
 from rins_mm.index.shards import COLUMNS, TYPES
@@ -41,7 +42,7 @@ LONGEST_CAPTION = 400
 MAX_QUERY_PIXELS = 40_000_000
 """Of a picture that somebody sends: a large photograph, and no more memory than one takes."""
 WARM_WORDS = "a picture"
-WARM_RUNS = 3
+WARM_RUNS = 7
 LATEST = 9
 """Encodings at a depth whose median is its milliseconds: single ones vary with all that runs beside."""
 
@@ -59,17 +60,20 @@ class SearchService:
         encoder: DualEncoder | None,
         *,
         depths: Sequence[str],
-        trained_depth: str,
+        usual_depth: str,
         deadline_seconds: float,
+        accelerator: Accelerator | None = None,
     ) -> None:
-        """`depths` are variants of the text encoder, shallow first, and `trained_depth` is one of them.
+        """`depths` are variants of the text encoder, shallow first; `usual_depth` is that of questions
+        which name none.
 
         Without an encoder there are none: pictures of the index find each other, words find nothing.
         """
         self._index = index
         self._encoder = encoder
         self._depths = tuple(depths)
-        self._trained_depth = trained_depth
+        self._usual_depth = usual_depth
+        self._accelerator = accelerator
         self._deadline_seconds = deadline_seconds
         self._model_lock = threading.Lock()
         self._latest_ms: dict[str, tuple[float, ...]] = dict.fromkeys(depths, ())
@@ -82,8 +86,9 @@ class SearchService:
     def warm_up(self) -> None:
         """Answer once at each depth, so that the first visitor waits no longer than others."""
         self.search(Question(number=int(self._index.numbers[self._index.present][0]), top_k=1))
-        for depth in self._depths:
-            for _ in range(WARM_RUNS):
+        # In turns, so that whatever else the machine does falls on all depths alike.
+        for _ in range(WARM_RUNS):
+            for depth in self._depths:
                 self.search(Question(words=WARM_WORDS, depth=depth, top_k=1))
 
     def about(self) -> dict[str, Any]:
@@ -98,8 +103,7 @@ class SearchService:
                 f"model {short(model.name, 80)}",
             ],
             "depths": [
-                {"signature": depth, "trained": depth == self._trained_depth}
-                for depth in self._depths
+                {"signature": depth, "usual": depth == self._usual_depth} for depth in self._depths
             ],
             "depths_ms": self._depths_ms(),
             "fields": [
@@ -113,11 +117,11 @@ class SearchService:
 
         Raises UserError for what cannot be asked, Busy where the model was not free in time.
         """
-        depth = question.depth or self._trained_depth
+        depth = question.depth or self._usual_depth
         query, encode_ms = self._encoded(question, depth)
         start = time.perf_counter()
         if query is None:
-            found = [(None, number) for number in self._spread(question.where, question.top_k)]
+            found = self._spread(question.where, question.top_k)
         else:
             found = self._nearest(query, question)
         search_ms = 1000 * (time.perf_counter() - start)
@@ -207,16 +211,19 @@ class SearchService:
     ) -> list[tuple[float | None, int]]:
         # One more, for the picture itself is always among those like it.
         top_k = question.top_k + (question.number is not None)
-        scores, numbers = search(self._index, query, top_k, question.where)
+        if self._accelerator is None or question.where:
+            scores, numbers = search(self._index, query, top_k, question.where)
+        else:
+            scores, numbers = search_with(self._index, self._accelerator, query, top_k)
         pairs = zip(scores[0].tolist(), numbers[0].tolist(), strict=True)
         found = [(score, number) for score, number in pairs if number != question.number]
         return found[: question.top_k]
 
-    def _spread(self, where: Sequence[str], count: int) -> list[int]:
-        """Numbers of that many pictures, evenly taken from all that meet the conditions."""
+    def _spread(self, where: Sequence[str], count: int) -> list[tuple[float | None, int]]:
+        """That many pictures without scores, evenly taken from all that meet the conditions."""
         numbers = self._index.numbers[np.flatnonzero(rows_where(self._index, where))]
         places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)
-        return numbers[places].tolist()
+        return [(None, number) for number in numbers[places].tolist()]
 
     def _row(self, number: int, score: float | None) -> dict[str, Any]:
         row = self._index.row(number)

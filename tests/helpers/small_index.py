@@ -30,7 +30,7 @@ def write_small_index(
     *,
     image_signature: str,
     text_signature: str,
-    model_path: str = "",
+    model_path: str = "gone/model",
 ) -> Path:
     """Write pixels, label and caption under each file name, and an index of them; return its folder."""
     pictures.mkdir(parents=True)

@@ -15,7 +15,7 @@ export function setUp(what) {
   measured = about.depths_ms;
   by("depth").max = Math.max(0, about.depths.length - 1);
   by("depth_box").hidden = !about.depths.length;
-  for (const id of ["words", "minus"]) by(id).disabled = !about.depths.length;
+  for (const id of ["words", "minus", "submit", "choose"]) by(id).disabled = !about.depths.length;
   if (!about.depths.length) by("words").placeholder = "words need a model: start with --model";
   by("filter").hidden = !about.fields.length;
   by("field").replaceChildren(element("option", "", "anything"), ...about.fields.map((one) => Object.assign(element("option", "", one.name), { value: one.name })));
@@ -25,8 +25,8 @@ export function setUp(what) {
 export function fromForm(count = FIRST_COUNT) {
   const where = whereOf(by("field").value, by("relation").value, by("value").value.trim());
   const depth = about.depths[Number(by("depth").value)]?.signature ?? "";
-  const trained = about.depths.find((one) => one.trained)?.signature;
-  return { depth: depth === trained ? "" : depth, where, count };
+  const usual = about.depths.find((one) => one.usual)?.signature;
+  return { depth: depth === usual ? "" : depth, where, count };
 }
 
 export function offerRelations(chosen) {
@@ -45,7 +45,7 @@ export function toForm(state) {
   by("field").value = about.fields.some((one) => one.name === field) ? field : "";
   offerRelations(relation);
   by("value").value = value;
-  const place = about.depths.findIndex((one) => (state.depth ? one.signature === state.depth : one.trained));
+  const place = about.depths.findIndex((one) => (state.depth ? one.signature === state.depth : one.usual));
   if (place >= 0) by("depth").value = place;
   by("depth").disabled = state.kind !== "words" && state.kind !== "browse";
   showDepths();
@@ -56,7 +56,7 @@ export function showDepths(milliseconds = measured) {
   measured = milliseconds;
   const place = Number(by("depth").value);
   const chosen = about.depths[place];
-  by("depth_name").textContent = chosen ? `${shortDepth(chosen.signature)}${chosen.trained ? " (as trained)" : ""}` : "";
+  by("depth_name").textContent = chosen ? `${shortDepth(chosen.signature)}${chosen.usual ? " (usual)" : ""}` : "";
   by("depth").setAttribute("aria-valuetext", chosen?.signature ?? "");
   const last = about.depths.length - 1;
   const named = about.depths.filter((one, index) => last < MOST_NAMED || index === 0 || index === last);

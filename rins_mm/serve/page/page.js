@@ -5,7 +5,7 @@ import { addressOf, MOST, readAddress } from "/address.js";
 import { element, emptyGrid, grid, neighbour } from "/cards.js";
 import { fromForm, offerRelations, setUp, showDepths, toForm } from "/controls.js";
 import { ask, inBase64 } from "/server.js";
-import { timingOf, titleOf, whereInWords } from "/telling.js";
+import { printable, timingOf, titleOf, whereInWords } from "/telling.js";
 
 const LOADING_AFTER_MS = 150;
 const SLIDE_REST_MS = 120;
@@ -83,9 +83,8 @@ function describe(state) {
   if (state.kind === "picture" && pictures.has(state.picture)) image.src = pictures.get(state.picture).address;
   image.hidden = !(state.kind === "like" || (state.kind === "picture" && pictures.has(state.picture)));
   const title = titleOf(state, pictures.get(state.picture)?.name);
-  by("heading").textContent = title;
-  by("heading").dir = "auto";
-  document.title = state.kind === "browse" ? "Picture search" : `${title} · Picture search`;
+  by("heading").replaceChildren(...title.map((part) => (Array.isArray(part) ? element("bdi", "", printable(part[0])) : part)));
+  document.title = state.kind === "browse" ? "Picture search" : `${by("heading").textContent} · Picture search`;
   by("threshold_box").hidden = state.kind !== "duplicates";
   if (state.kind === "duplicates") {
     by("threshold").value = state.threshold;
@@ -103,7 +102,7 @@ function present(state, content, focus) {
     if (!content.results.length) nothing(state);
     by("more").hidden = content.results.length < state.count || state.count >= Math.min(MOST, about.num_pictures);
   }
-  by("timing").textContent = timingOf(state, content, about.num_pictures);
+  by("timing").textContent = timingOf(state, content, about.num_pictures, about.depths.length > 0);
   showDepths(content.depths_ms);
   const cards = allCards();
   const place = focus === "again" ? answers.get(addressOf(state))?.focused : Number(focus.split(":")[1] ?? 0);

@@ -2,18 +2,28 @@
 
 import { partsOf, RELATIONS } from "/address.js";
 
+// Parts of a title: plain text, and in arrays what somebody wrote, which keeps its direction to itself.
 export function titleOf(state, picture) {
+  const minus = state.minus ? [" minus “", [state.minus], "”"] : [];
   return {
-    browse: "A look through the index",
-    words: `“${state.words}”${state.minus ? ` minus “${state.minus}”` : ""}`,
-    like: "More like this",
-    picture: `More like ${picture ?? "your picture"}`,
-    duplicates: "Near duplicates",
+    browse: ["A look through the index"],
+    words: ["“", [state.words], "”", ...minus],
+    like: ["More like this"],
+    picture: ["More like ", picture ? [picture] : "your picture"],
+    duplicates: ["Near duplicates"],
   }[state.kind];
 }
 
-export function timingOf(state, content, numPictures) {
-  if (state.kind === "browse") return content.results.length ? "Words find pictures; a picture finds others like it." : "";
+// Without what would turn the direction of the words around it.
+export function printable(text) {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+}
+
+export function timingOf(state, content, numPictures, hasModel) {
+  if (state.kind === "browse") {
+    if (!content.results.length) return "";
+    return hasModel ? "Words find pictures; a picture finds others like it." : "Choose a picture to find others like it.";
+  }
   const searched = `${ms(content.search_ms)} to search ${numPictures.toLocaleString("en")} pictures`;
   if (state.kind === "duplicates") return `${content.num_groups} groups${content.num_groups > content.groups.length ? `, the largest ${content.groups.length} shown` : ""} · ${ms(content.search_ms)}`;
   if (content.encode_ms === null) return `its stored vector · ${searched}`;

@@ -55,9 +55,7 @@ def index(encoder: DualEncoder, tmp_path_factory: pytest.TempPathFactory) -> Ind
 @pytest.fixture(scope="session")
 def service(index: Index, encoder: DualEncoder) -> SearchService:
     """The index with its model."""
-    found = SearchService(
-        index, encoder, depths=DEPTHS, trained_depth="AAAB", deadline_seconds=20.0
-    )
+    found = SearchService(index, encoder, depths=DEPTHS, usual_depth="AAAB", deadline_seconds=20.0)
     found.warm_up()
     return found
 

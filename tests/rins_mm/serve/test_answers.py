@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from serving import Site, serving
 
 from eval.encoder import DualEncoder
+from rins_mm.index.accelerate import Accelerator
 from rins_mm.index.search import Index, search, text_query
 from rins_mm.serve.questions import Question
 from rins_mm.serve.service import Busy, SearchService
@@ -72,6 +74,27 @@ def test_without_a_question_pictures_come_from_all_over_the_index(site: Site, in
     assert all(row["score"] is None for row in answer["results"])
 
 
+def test_an_accelerator_finds_the_same_and_conditions_stay_exact(
+    index: Index, encoder: DualEncoder
+) -> None:
+    asked = []
+
+    def all_rows(queries, count):
+        asked.append(count)
+        return np.broadcast_to(np.arange(index.num_rows), (len(queries), index.num_rows))
+
+    fast = SearchService(
+        index, encoder, depths=["AB"], usual_depth="AB", deadline_seconds=5.0,
+        accelerator=Accelerator(kind="usearch", find=all_rows, recall=1.0, effort=8),
+    )  # fmt: skip
+    exact = SearchService(index, encoder, depths=["AB"], usual_depth="AB", deadline_seconds=5.0)
+    for question in (Question(words="a cat", top_k=5), Question(number=3, top_k=5)):
+        assert fast.search(question)["results"] == exact.search(question)["results"]
+    assert len(asked) == 2
+    fast.search(Question(words="a cat", where=("height>=100",)))
+    assert len(asked) == 2
+
+
 def test_near_duplicates_are_grouped(site: Site, index: Index) -> None:
     twins = [n for n in index.numbers.tolist() if index.row(n)["label"] == "plain 17"]
     groups = site.post("/api/duplicates", {"threshold": 0.999}).json["groups"]
@@ -128,7 +151,7 @@ def test_what_cannot_be_answered_ends_in_one_line(
 
 
 def test_without_its_model_an_index_still_compares_its_own_pictures(index: Index) -> None:
-    alone = SearchService(index, None, depths=(), trained_depth="default", deadline_seconds=5.0)
+    alone = SearchService(index, None, depths=(), usual_depth="default", deadline_seconds=5.0)
     alone.warm_up()
     with serving(alone) as site:
         assert site.get("/api/about").json["depths"] == []
@@ -159,7 +182,7 @@ def test_past_the_deadline_the_visitor_is_told_and_those_who_wait_give_up(
     index: Index, caplog
 ) -> None:
     slow = SlowEncoder()
-    service = SearchService(index, slow, depths=["AB"], trained_depth="AB", deadline_seconds=0.3)
+    service = SearchService(index, slow, depths=["AB"], usual_depth="AB", deadline_seconds=0.3)
     with serving(service, deadline_seconds=0.3) as site:
         with ThreadPoolExecutor(3) as threads:
             answers = list(
@@ -178,7 +201,7 @@ def test_past_the_deadline_the_visitor_is_told_and_those_who_wait_give_up(
 def test_an_error_of_ours_tells_the_terminal_and_not_the_visitor(index: Index, caplog) -> None:
     failing = SlowEncoder()
     failing.released.set()
-    service = SearchService(index, failing, depths=["AB"], trained_depth="AB", deadline_seconds=5.0)
+    service = SearchService(index, failing, depths=["AB"], usual_depth="AB", deadline_seconds=5.0)
     with serving(service) as site:
         answer = site.post("/api/search", {"words": "a"})
     assert answer.status == 500

@@ -182,6 +182,25 @@ def test_a_dropped_picture_finds_its_own_copy(tab: chromium.Tab) -> None:
     assert tab.evaluate("Number(document.querySelector('button.card').dataset.number)") == 7
 
 
+def test_a_question_that_turns_its_direction_turns_nothing_else(
+    tab: chromium.Tab, site: Site
+) -> None:
+    tab.go(f"{site.address}/?words=%E2%80%AEtac&minus=%D7%A9%D7%9C%D7%95%D7%9D")
+    tab.wait_for(ANSWERED)
+    heading = tab.evaluate("document.querySelector('h2').textContent")
+    assert heading == "“\ufffdtac” minus “שלום”"
+    assert tab.evaluate("[...document.querySelectorAll('h2 bdi')].length") == 2
+    assert "\u202e" not in tab.evaluate("document.title")
+
+
+def test_every_frame_is_square_whatever_the_form_of_its_picture(tab: chromium.Tab) -> None:
+    frames = "[...document.querySelectorAll('.frame')].map(e => [e.offsetWidth, e.offsetHeight])"
+    tab.wait_for(
+        "[...document.querySelectorAll('.frame img')].slice(0, 7).every(e => e.naturalWidth)"
+    )
+    assert all(abs(width - height) <= 1 for width, height in tab.evaluate(frames))
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 def test_nothing_is_wider_than_the_window(tab: chromium.Tab, width: int) -> None:
     tab.look(width=width, height=900)

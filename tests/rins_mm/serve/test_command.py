@@ -60,7 +60,7 @@ def test_the_model_must_be_the_one_of_the_index(index: Index, tmp_path: Path, ca
     assert "words find nothing; name it with --model" in capsys.readouterr().err
 
 
-def test_the_trained_depth_is_found_under_any_spelling() -> None:
+def test_the_usual_depth_is_found_under_any_spelling() -> None:
     assert same_depth(["AB", "AAB", "AAAB"], "A^3B") == "AAAB"
     assert same_depth(["AB", "A^2B"], "AAB") == "A^2B"
     assert same_depth(["default"], "default") == "default"
