@@ -120,10 +120,7 @@ class SearchService:
         depth = question.depth or self._usual_depth
         query, encode_ms = self._encoded(question, depth)
         start = time.perf_counter()
-        if query is None:
-            found = self._spread(question.where, question.top_k)
-        else:
-            found = self._nearest(query, question)
+        found = self._found(query, question)
         search_ms = 1000 * (time.perf_counter() - start)
         return {
             "results": [self._row(number, score) for score, number in found],
@@ -206,9 +203,12 @@ class SearchService:
             )
         return self._encoder
 
-    def _nearest(
-        self, query: Float32[Tensor, "1 E"], question: Question
+    def _found(
+        self, query: Float32[Tensor, "1 E"] | None, question: Question
     ) -> list[tuple[float | None, int]]:
+        """Scores and numbers, the best first; without a query, some of all that meet the conditions."""
+        if query is None:
+            return self._spread(question.where, question.top_k)
         # One more, for the picture itself is always among those like it.
         top_k = question.top_k + (question.number is not None)
         if self._accelerator is None or question.where:
