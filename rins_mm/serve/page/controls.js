@@ -56,7 +56,7 @@ export function showDepths(milliseconds = measured) {
   measured = milliseconds;
   const place = Number(by("depth").value);
   const chosen = about.depths[place];
-  by("depth_name").textContent = chosen ? `${shortDepth(chosen.signature)}${chosen.usual ? " (usual)" : ""}` : "";
+  by("depth_name").textContent = chosen ? `${shortDepth(chosen.signature)}${chosen.usual ? " (default)" : ""}` : "";
   by("depth").setAttribute("aria-valuetext", chosen?.signature ?? "");
   const last = about.depths.length - 1;
   const named = about.depths.filter((one, index) => last < MOST_NAMED || index === 0 || index === last);
