@@ -1,5 +1,7 @@
 """The table that benchmarks/index_search.py has filled, for the pages."""
 
+NONE = "\N{EN DASH}"
+
 
 def index_search_table(results: dict) -> str:
     """What an index costs, and what accelerators miss."""
@@ -20,8 +22,8 @@ def index_search_table(results: dict) -> str:
         return f"| {name} | " + " | ".join([*figures, build, size]) + " |"
 
     whole = {"pictures": 1.0, "texts": 1.0}
-    rows.append(row("exact", exact["query"], whole, "–", "–"))
-    rows.append(row("exact, one condition", exact["query_where"], whole, "–", "–"))
+    rows.append(row("exact", exact["query"], whole, NONE, NONE))
+    rows.append(row("exact, one condition", exact["query_where"], whole, NONE, NONE))
     for kind, found in results["accelerated"].items():
         size = f"{found['megabytes']:.0f}"
         build = f"{found['build']['cpu_seconds']:.0f}"
