@@ -4,12 +4,16 @@ import csv
 import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from launching import run_well
 
 import data_pipelines.__main__
+import rins_mm.index.__main__
 from data_pipelines import index, keys, stats
 from data_pipelines.manifest import open_dataset
 from data_pipelines.prepare import from_folder, train_tokenizer
@@ -20,6 +24,19 @@ from rins_mm.models import recursion
 from rins_mm.selfcheck import __main__ as selfcheck
 from rins_mm.study import __main__ as study
 
+
+def serve_a_moment(argv: list[str]) -> None:
+    """Start the search page, and leave it as Ctrl-C does, once it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rins_mm.serve", *argv, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert "http://127.0.0.1:" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+
+
 COMMANDS = {
     "data_pipelines": data_pipelines.__main__.main,
     "data_pipelines.keys": keys.main,
@@ -29,6 +46,8 @@ COMMANDS = {
     "rins_mm.export": export.main,
     "rins_mm.report": report.main,
     "rins_mm.search": search.main,
+    "rins_mm.index": rins_mm.index.__main__.main,
+    "rins_mm.serve": serve_a_moment,
     "rins_mm.selfcheck": selfcheck.main,
     "rins_mm.study": study.main,
     "rins_mm.models.recursion": recursion.main,
