@@ -20,6 +20,8 @@ ZERO = 128
 MICROSOFT = "com.microsoft"
 COMPUTE_IN_INT8 = 4
 """The `accuracy_level` of MatMulNBits at which products are of whole numbers."""
+NOTHING = 1e-30
+"""Smaller weights become zero: a factor for them would be no normal number."""
 LEAST_WEIGHTS = 4096
 """Smaller tensors are not worth a rounding."""
 
@@ -87,7 +89,7 @@ def by_rows(
 def _rounded(numbers: np.ndarray, *, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers of which the greatest along these axes is 127, before 128 is added, and the factors."""
     largest = np.abs(numbers).max(axis=axes, keepdims=True)
-    scales = np.where(largest == 0, 1, largest / 127).astype(np.float32)
+    scales = np.where(largest < NOTHING, 1, largest / 127).astype(np.float32)
     return (np.rint(numbers / scales) + ZERO).astype(np.uint8), scales
 
 
