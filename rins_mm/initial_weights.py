@@ -38,11 +38,6 @@ def begin_with(model: SigLIP, tokenizer: Tokenizer, config: TrainConfig) -> list
     init = config.init
     named = {"model": init.model, "image": init.image, "text": init.text}
     named = {part: source for part, source in named.items() if source}
-    if "model" in named and len(named) > 1:
-        raise UserError(
-            f"init.model {init.model} gives both towers, so that init.{list(named)[1]} {named[list(named)[1]]} "
-            "would be given twice; leave one of them out"
-        )
     reports = []
     for part, source in named.items():
         loaded = (

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
-from rins_mm.config import BudgetConfig, TrainConfig
+from rins_mm.config import BudgetConfig, InitConfig, TrainConfig
 from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
@@ -65,16 +65,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
     check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
     check_optimizer_name(config.optimizer.name)
-    if config.sharding == "fsdp" and config.optimizer.name != "adamw":
-        raise UserError(
-            f"the optimizer {config.optimizer.name!r} needs whole parameters, and with --sharding fsdp a rank "
-            "holds parts of them; choose --optimizer.name adamw or --sharding none"
-        )
-    if config.init.unlock_from_block is not None and not config.init.lock_image:
-        raise UserError(
-            f"init.unlock_from_block is {config.init.unlock_from_block}, but nothing is locked; "
-            "add --init.lock-image, or leave it out"
-        )
+    _check_init(config.init)
     _check_tensorboard(config)
     _check_budget(config.budget)
     if config.budget.match == "steps":
@@ -109,6 +100,20 @@ def _check_text(text: TextTowerConfig, evaluated: tuple[str, ...]) -> None:
             )
 
 
+def _check_init(init: InitConfig) -> None:
+    if init.unlock_from_block is not None and not init.lock_image:
+        raise UserError(
+            f"init.unlock_from_block is {init.unlock_from_block}, but nothing is locked; "
+            "add --init.lock-image, or leave it out"
+        )
+    others = [name for name in ("image", "text") if getattr(init, name)]
+    if init.model and others:
+        raise UserError(
+            f"init.model {init.model} gives both towers, so that init.{others[0]} "
+            f"{getattr(init, others[0])} would be given twice; leave one of them out"
+        )
+
+
 def _check_tensorboard(config: TrainConfig) -> None:
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
@@ -117,6 +122,11 @@ def _check_tensorboard(config: TrainConfig) -> None:
 
 
 def _check_sharding(config: TrainConfig) -> None:
+    if config.sharding == "fsdp" and config.optimizer.name != "adamw":
+        raise UserError(
+            f"the optimizer {config.optimizer.name!r} needs whole parameters, and with --sharding fsdp a rank "
+            "holds parts of them; choose --optimizer.name adamw or --sharding none"
+        )
     if config.sharding == "fsdp" and config.compile != "off":
         raise UserError(
             f"sharding fsdp and compile {config.compile} have never been tried together; "

@@ -20,9 +20,11 @@ from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 from timm.layers import resample_abs_pos_embed
 
 from data_pipelines.errors import UserError
-from rins_mm.config import TokenizerConfig, build_tokenizer, initial_model
+from rins_mm.config import InitConfig, TokenizerConfig, build_tokenizer, initial_model
 from rins_mm.initial_weights import begin_with, describe_init, record_fits
 from rins_mm.models.draws import RecursionConfig
+from rins_mm.recipes import load_config
+from rins_mm.validation import validate
 from rins_mm.weights.fit import fit
 
 
@@ -160,10 +162,20 @@ def test_the_report_is_printed_and_kept(config, tmp_path, capsys):
     record_fits(tmp_path / "none", [])
 
 
-def test_both_towers_and_one_of_them_are_not_given_at_once(config):
-    twice = replace(config, init=replace(config.init, text=config.init.model))
-    with pytest.raises(UserError, match=r"init\.text .* would be given twice"):
-        begun(twice)
+@pytest.mark.parametrize(
+    ("init", "told"),
+    [
+        (
+            {"model": "a", "text": "b"},
+            r"init\.model a gives both .* init\.text b would be given twice",
+        ),
+        ({"unlock_from_block": 2}, "nothing is locked; add --init.lock-image"),
+    ],
+)
+def test_settings_that_say_two_things_are_refused_before_anything_is_read(init, told):
+    config = replace(load_config("emoji"), init=InitConfig(**init))
+    with pytest.raises(UserError, match=told):
+        validate(config, world_size=1)
 
 
 def test_what_a_run_begins_with_is_said_in_a_phrase(config):
