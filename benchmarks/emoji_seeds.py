@@ -6,6 +6,7 @@ Trains and evaluates the recipe `emoji` once per seed and writes docs/results/em
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -71,9 +72,9 @@ def main(command: SeedsCommand) -> None:
         run("rins_mm.evaluate", str(run_dir), "--tasks", *TASKS, "--overwrite")
         runs.append(record(run_dir, seed))
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        command.out.write_text(
-            json.dumps({"recipe": command.recipe, "runs": runs}, indent=1) + "\n"
-        )
+        line = f"python benchmarks/emoji_seeds.py {shlex.join(sys.argv[1:])}".rstrip()
+        written = {"recipe": command.recipe, "command": line, "runs": runs}
+        command.out.write_text(json.dumps(written, indent=1) + "\n")
     print(f"wrote {command.out}")
 
 

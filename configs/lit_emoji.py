@@ -9,11 +9,11 @@ from configs import emoji
 from rins_mm.config import InitConfig, TrainConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 
-BLOCKS = 7
-"""Stages of the network; behind them is the layer that widens its vectors, and that learns here."""
+LOCKED_BLOCKS = 5
+"""Of the seven stages of the network; the last two, and the layer that widens its vectors, learn emoji too."""
 
 
-def config(unlock_from_block: int | None = BLOCKS, image_size: int = 64) -> TrainConfig:
+def config(unlock_from_block: int | None = LOCKED_BLOCKS, image_size: int = 64) -> TrainConfig:
     """The recipe `emoji` with another image tower, in a third of the steps."""
     base = emoji.config()
     steps = 300
@@ -28,5 +28,6 @@ def config(unlock_from_block: int | None = BLOCKS, image_size: int = 64) -> Trai
             image="timm:tf_efficientnet_lite0", lock_image=True, unlock_from_block=unlock_from_block
         ),
         image=ImageTowerConfig(name="tf_efficientnet_lite0", image_size=image_size),
+        optimizer=replace(base.optimizer, image_rate_factor=0.5),
         schedule=replace(base.schedule, warmup_samples=30 * base.batch_size),
     )
