@@ -57,13 +57,13 @@ class Disk:
         io.open = builtins.open = open_file
         save_file = checkpoint.save_file
 
-        def save(tensors: Any, path: Path) -> None:
+        def save(tensors: Any, path: Path, **settings: Any) -> None:
             def half() -> None:
-                save_file(tensors, path)
+                save_file(tensors, path, **settings)
                 os.truncate(path, path.stat().st_size // 2)
 
             self.call("write", path, half)
-            save_file(tensors, path)
+            save_file(tensors, path, **settings)
 
         checkpoint.save_file = save
 

@@ -83,6 +83,8 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path, repository: 
         [sys.executable, "-m", "rins_mm.serve", folder, "--port", "0"],
         cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background may have told all children to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         line = process.stdout.readline()
