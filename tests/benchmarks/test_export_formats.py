@@ -29,6 +29,7 @@ def test_the_page_shows_the_committed_figures(export_formats, repository):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_at_toy_size_and_writes_every_figure(export_formats, tmp_path, capsys):
     export_formats.main([*TOY.split(), str(tmp_path / "out.json")])
     assert "| onnx | AAB |" in capsys.readouterr().out
