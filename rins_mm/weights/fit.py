@@ -38,7 +38,7 @@ class FitReport:
 
     def line(self) -> str:
         """The report in one line."""
-        resized = [f"{n} from {old} to {new}" for n, (old, new) in self.resized.items()]
+        resized = [f"{n} from {old} to {new}" for n, (old, new) in sorted(self.resized.items())]
         return (
             f"init.{self.part} {self.source}: {self.matched} tensors matched; resized {_some(resized)}; "
             f"left {_some(self.left)}; began anew {_some(self.began_anew)}"
