@@ -65,7 +65,7 @@ class ScenesConfig:
     siblings: int = 4
     """Samples in a row that differ by small edits."""
     constructions: tuple[str, ...] = ()
-    """What captions are like: pair, both, clause, choice, nested, counts, more, exclusion, everything;
+    """What captions are like: pair, both, clause, choice, nested, counts, more, exclusion, everything, story;
     without a name all, each as often as the others."""
     samples_per_shard: int = 4000
     """Samples in each shard but the last: a multiple of --siblings."""

@@ -28,6 +28,7 @@ from data_pipelines.scenes.scene import (
     is_legible,
     stands,
 )
+from data_pipelines.scenes.stories import Actor, Head, Step, Story, Swaps, Takes, Turns, ending
 from data_pipelines.scenes.world import BACKGROUNDS, COLOURS, World
 
 CELLS = tuple((x, y) for x in (10, 32, 54) for y in (10, 32, 54))
@@ -44,10 +45,6 @@ class Draft(NamedTuple):
 
     scene: Scene
     meaning: Meaning
-
-
-Head = tuple[str, str]
-"""Kind and colour of a thing."""
 
 
 def drawn(construction: str, lots: Lots, world: World) -> Draft | None:
@@ -263,6 +260,21 @@ def _everything(lots: Lots, world: World) -> Draft | None:
     return Draft(scene, statements)
 
 
+def _story(lots: Lots, world: World) -> Draft | None:
+    """Two or three actors, up to two steps, one who stays."""
+    actors = tuple(Actor(*head) for head in _heads(lots, world, 2 + lots.below(2)))
+    kinds = [actor.kind for actor in actors]
+    steps = tuple(_step(lots, kinds) for _ in range(lots.below(3)))
+    story = Story(actors, steps, lots.pick(kinds))
+    scene = placed(lots, [ending(story)])
+    return scene and Draft(scene, (story,))
+
+
+def _step(lots: Lots, kinds: Sequence[str]) -> Step:
+    one, other = lots.shuffled(kinds)[:2]
+    return lots.pick((Turns(one, lots.pick(tuple(COLOURS))), Takes(one, other), Swaps(one, other)))
+
+
 CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "pair": _pair,
     "both": _both,
@@ -273,7 +285,8 @@ CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "more": _more,
     "exclusion": _exclusion,
     "everything": _everything,
+    "story": _story,
 }
 
-WITHOUT_RELATIONS = frozenset({"counts"})
+WITHOUT_RELATIONS = frozenset({"counts", "story"})
 """Constructions that never say how things stand to each other."""

@@ -15,6 +15,7 @@ from data_pipelines.scenes.scene import (
     Scene,
     Thing,
 )
+from data_pipelines.scenes.stories import Story, edited_stories, ending
 from data_pipelines.scenes.world import COLOURS
 
 EditKind = Literal["swap objects", "swap attributes", "relation", "attribute", "count"]
@@ -24,12 +25,15 @@ _ORDERS = {"more": "fewer", "fewer": "more"}
 
 def edited_meanings(kind: EditKind, meaning: Meaning) -> list[Meaning]:
     """Every meaning that differs from this one by one edit of the kind; whether it is true is not asked."""
+    if isinstance(meaning[0], Story):
+        return [(story,) for story in edited_stories(kind, meaning[0], tuple(COLOURS))]
     return [edited for edited in _MEANING_EDITS[kind](meaning) if is_sensible(edited)]
 
 
 def edited_scenes(kind: EditKind, scene: Scene, new: Meaning) -> Iterator[Scene]:
     """Scenes that differ little and might make the new meaning true, the nearest ones first."""
-    return (Scene(things, scene.background) for things in _SCENE_EDITS[kind](scene.things, new))
+    edits = _other_endings if isinstance(new[0], Story) else _SCENE_EDITS[kind]
+    return (Scene(things, scene.background) for things in edits(scene.things, new))
 
 
 def turned_meanings(meaning: Meaning) -> list[Meaning]:
@@ -137,6 +141,14 @@ def _other_objects(things: Things, new: Meaning) -> Iterator[Things]:
         if kind not in shown:
             for number, thing in enumerate(things):
                 yield (*things[:number], thing._replace(kind=kind), *things[number + 1 :])
+
+
+def _other_endings(things: Things, new: Meaning) -> Iterator[Things]:
+    """The one thing, as another story leaves it."""
+    for story in new:
+        if isinstance(story, Story):
+            kind, colour = ending(story)
+            yield (things[0]._replace(kind=kind, colour=colour),)
 
 
 def _other_attributes(things: Things, _: Meaning) -> Iterator[Things]:

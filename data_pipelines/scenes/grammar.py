@@ -14,8 +14,9 @@ from data_pipelines.scenes.meaning import (
     Relates,
     Statement,
 )
+from data_pipelines.scenes.stories import Step, Story, Swaps, Takes, Turns
 
-LEAST_WORDS, MOST_WORDS = 8, 28
+LEAST_WORDS, MOST_WORDS = 8, 36
 """Of any sentence about kinds of one word: with a tokenizer that knows them, 8 to 40 tokens."""
 
 RELATIONS: Mapping[str, tuple[str, ...]] = {
@@ -53,6 +54,11 @@ _ALL_BUT = (
     "{} is the only thing that is not {}",
 )
 _LACKS = (" but there is no {}", " and there is no {}", " but no {} can be seen")
+_BEGINNINGS = ("{} meet", "there are {}", "{} come together")
+_TURNS = ("the {} turns {}", "the {} is painted {}")
+_TAKES = ("the {} takes the colour of the {}", "the {} copies the colour of the {}")
+_SWAPS = ("the {} and the {} swap colours", "the {} trades its colour with the {}")
+_ENDS = ("only the {} stays", "all but the {} leave")
 _IRREGULAR: Mapping[str, str] = {
     "child": "children",
     "fish": "fish",
@@ -75,6 +81,8 @@ def sentence(meaning: Meaning, wording: int) -> str:
     lots = Lots("wording", wording)
     opening, long_opening = lots.pick(_OPENINGS), lots.pick(_LONG_OPENINGS)
     shown = lots.pick(_INSTEAD_OF_THERE)
+    if isinstance(meaning[0], Story):
+        return _told(meaning[0], lots)
     counts = [statement for statement in meaning if isinstance(statement, Counts)]
     parts = [_counted(counts)] if counts else []
     clauses = [each for each in meaning if not isinstance(each, Counts | Lacks)]
@@ -92,6 +100,24 @@ def sentence(meaning: Meaning, wording: int) -> str:
     if len(text.split()) < LEAST_WORDS:
         text = long_opening + said
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _told(story: Story, lots: Lots) -> str:
+    """ "A red cat and a blue car meet then the cat takes the colour of the car and only the cat stays." """
+    met = " and ".join(f"a {actor.colour} {actor.kind}" for actor in story.actors)
+    parts = [lots.pick(_BEGINNINGS).format(met), *(_step(step, lots) for step in story.steps)]
+    text = f"{' then '.join(parts)} and {lots.pick(_ENDS).format(story.last)}."
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _step(step: Step, lots: Lots) -> str:
+    match step:
+        case Turns(kind, said):
+            return lots.pick(_TURNS).format(kind, said)
+        case Takes(kind, other):
+            return lots.pick(_TAKES).format(kind, other)
+        case Swaps(kind, other):
+            return lots.pick(_SWAPS).format(kind, other)
 
 
 def has_usual_length(text: str) -> bool:

@@ -10,6 +10,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from data_pipelines.scenes.scene import CONVERSES, Scene, Thing, stands
+from data_pipelines.scenes.stories import Story, ending
 
 
 class Noun(NamedTuple):
@@ -70,7 +71,7 @@ class AllBut(NamedTuple):
     said: str
 
 
-Statement = Relates | Has | Counts | Lacks | Outnumbers | AllBut
+Statement = Relates | Has | Counts | Lacks | Outnumbers | AllBut | Story
 Meaning = tuple[Statement, ...]
 
 
@@ -109,6 +110,8 @@ def _holds(statement: Statement, scene: Scene) -> bool | None:
                 return False
             # "Everything but the cat" says little where there is hardly anything else.
             return True if len(others) >= 2 else None
+        case Story():
+            return [thing[:2] for thing in scene.things] == [ending(statement)]
 
 
 def _the(noun: Noun, scene: Scene) -> Thing | bool | None:
@@ -166,13 +169,11 @@ def slots(node: Any, field: str) -> Iterator[Any]:
 
 def with_slots(meaning: Meaning, field: str, values: Iterable[Any]) -> Meaning:
     """The same structure with other values in the fields of this name, in the order of `slots`."""
-    return tuple(
-        _rebuilt(statement, field, rest) for rest in [iter(values)] for statement in meaning
-    )
+    return _rebuilt(meaning, field, iter(values))
 
 
 def _rebuilt(node: Any, field: str, values: Iterator[Any]) -> Any:
-    return node._make(
+    parts = (
         next(values)
         if name == field
         else _rebuilt(value, field, values)
@@ -180,6 +181,7 @@ def _rebuilt(node: Any, field: str, values: Iterator[Any]) -> Any:
         else value
         for name, value in _fields(node)
     )
+    return node._make(parts) if hasattr(node, "_make") else tuple(parts)
 
 
 def _fields(node: Any) -> Iterator[tuple[str, Any]]:
@@ -248,6 +250,9 @@ def _canonical_statement(statement: Statement) -> str:
             return f"all {said} but({_canonical_noun(noun)})"
         case Has(noun, said):
             return f"{said}({_canonical_noun(noun)})"
+        case Story():
+            kind, colour = ending(statement)
+            return f"only({colour} {kind})"
 
 
 def _canonical_noun(noun: Noun) -> str:

@@ -20,7 +20,7 @@ from data_pipelines.scenes.siblings import Sibling, drawn_group
 from data_pipelines.scenes.world import World
 from data_pipelines.shard_writer import Sample
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Other drawing, other words or other lots: another number."""
 
 _WORDINGS = 50

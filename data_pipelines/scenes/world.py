@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from data_pipelines.scenes.meaning import AllBut, Has, Meaning, nouns, related_nouns
 from data_pipelines.scenes.scene import FAMILIES, FAMILY_OF, SMALL, Scene, Thing, overlap
+from data_pipelines.scenes.stories import Story, heads_met
 
 Split = Literal["train", "val", "test", "combinations", "concepts"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -118,4 +119,6 @@ def _colours_said(meaning: Meaning) -> list[tuple[str, str]]:
     for statement in meaning:
         if isinstance(statement, Has | AllBut):
             pairs.append((statement.noun.kind, statement.said))
+        if isinstance(statement, Story):
+            pairs.extend(sorted(heads_met(statement)))
     return pairs

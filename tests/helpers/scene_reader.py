@@ -29,6 +29,8 @@ def is_true(sentence: str, things: list[dict], *, strict: bool) -> bool:
     """What the reader says. Raises AssertionError for a sentence that is no English that is known here."""
     assert re.fullmatch(r"[A-Z][a-z ]+\.", sentence), sentence
     words = sentence[:-1].lower().split()
+    if " and a " in sentence.partition(" then ")[0] and words[-1] in ("stays", "leave"):
+        return [(thing["kind"], thing["colour"]) for thing in things] == [_end_of_story(words)]
     readings = list(_sentences(words))
     assert readings, sentence
     truths = {reading(_World(things, strict)) for reading in readings}
@@ -76,6 +78,34 @@ class _World:
 
     def related(self, relation, ones, others):
         return any(self.stand(relation, a, b) for a, b in itertools.product(ones, others))
+
+
+DEEDS = {
+    r"the (\w+) (?:turns|is painted) (\w+)": lambda now, one, colour: {one: colour},
+    r"the (\w+) (?:takes|copies) the colour of the (\w+)": lambda now, one, by: {one: now[by]},
+    r"the (\w+) and the (\w+) swap colours": lambda now, a, b: {a: now[b], b: now[a]},
+    r"the (\w+) trades its colour with the (\w+)": lambda now, a, b: {a: now[b], b: now[a]},
+}
+ENDS = r"(.*) and (?:only the (\w+) stays|all but the (\w+) leave)"
+
+
+def _end_of_story(words):
+    """Kind and colour of the one thing that is left."""
+    told, one, other = re.fullmatch(ENDS, " ".join(words)).groups()
+    beginning, *deeds = told.split(" then ")
+    list_ = re.fullmatch(r"(?:there are )?(.*?)(?: meet| come together)?", beginning)[1]
+    now = {kind: colour for _, colour, kind in (each.split() for each in list_.split(" and "))}
+    assert len(now) >= 2 and set(now.values()) <= COLOURS
+    for deed in deeds:
+        (changes,) = [
+            change(now, *match.groups())
+            for pattern, change in DEEDS.items()
+            if (match := re.fullmatch(pattern, deed))
+        ]
+        assert changes.keys() <= now.keys() and set(changes.values()) <= COLOURS
+        now |= changes
+    left = one or other
+    return left, now[left]
 
 
 def _sentences(words):

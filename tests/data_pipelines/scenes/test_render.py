@@ -77,7 +77,7 @@ def test_whoever_is_in_front_can_be_seen(samples, cut_outs):
                 front, back = painted([scene, scene._replace(things=turned)], cut_outs, 32).int()
                 assert ((front - back).abs().amax(dim=0) > 40).sum() >= 4, scene
                 seen += 1
-    assert seen > 100
+    assert seen > 50
 
 
 def test_kinds_can_be_told_apart_at_8_pixels(cut_outs):

@@ -28,6 +28,7 @@ from data_pipelines.scenes.meaning import (
 )
 from data_pipelines.scenes.samples import accidental_truths, scene_samples
 from data_pipelines.scenes.scene import CONVERSES, Scene, Thing, stands
+from data_pipelines.scenes.stories import Actor, Story, Swaps, Takes, Turns, ending
 from data_pipelines.scenes.world import SPLITS
 
 
@@ -76,6 +77,21 @@ nouns = st.recursive(
     ),
     max_leaves=3,
 )
+stories = st.builds(
+    Story,
+    st.tuples(*[st.builds(Actor, st.just(kind), colours) for kind in ("cat", "dog")]),
+    st.lists(
+        st.sampled_from(["cat", "dog"]).flatmap(
+            lambda kind: st.one_of(
+                st.builds(Turns, st.just(kind), colours),
+                st.builds(Takes, st.just(kind), st.just("dog" if kind == "cat" else "cat")),
+                st.builds(Swaps, st.just(kind), st.just("dog" if kind == "cat" else "cat")),
+            )
+        ),
+        max_size=4,
+    ).map(tuple),
+    st.sampled_from(["cat", "dog"]),
+)
 statements = st.one_of(
     st.builds(Relates, relations, nouns, nouns),
     st.builds(Has, nouns, colours),
@@ -87,6 +103,7 @@ meanings = st.tuples(statements) | st.tuples(
 )
 meanings |= st.tuples(st.builds(Relates, relations, plain, plain), st.builds(Lacks, plain))
 meanings |= st.tuples(*[st.builds(Counts, st.integers(1, 3), plain)] * 2)
+meanings |= st.tuples(stories)
 
 
 @settings(max_examples=100)
@@ -124,7 +141,7 @@ def test_every_kind_of_edit_has_its_share_of_siblings_and_foils(samples):
     edits = Counter(sample.sibling.edit for sample in samples["train"])
     foils = Counter(kind for sample in samples["test"] for kind, _ in sample.foils)
     for kind in EDIT_KINDS:
-        assert edits[kind] > 0.04 * len(samples["train"])
+        assert edits[kind] > 0.02 * len(samples["train"])
         assert foils[kind] > 0.04 * len(samples["test"])
     assert edits[""] == len(samples["train"]) / 4
     assert not any(sample.foils for sample in samples["train"])
@@ -249,6 +266,22 @@ def test_what_statements_claim(statement, truth):
     # A second claim can only take truth away.
     assert holds((statement, Lacks(Noun("dog"))), SCENE) is False
     assert holds((statement, Lacks(Noun("bird"))), SCENE) is truth
+
+
+def test_a_story_is_true_of_its_end_alone():
+    actors = Actor("cat", "red"), Actor("dog", "blue")
+    steps = Turns("cat", "green"), Swaps("cat", "dog"), Turns("cat", "red"), Takes("cat", "dog")
+    story = Story(actors, steps, "cat")
+    assert ending(story) == ("cat", "green")
+    assert ending(story._replace(last="dog")) == ("dog", "green")
+    assert ending(story._replace(steps=steps[:3])) == ("cat", "red")
+    cat = CAT._replace(colour="green")
+    assert holds((story,), Scene((cat,), 0)) is True
+    assert holds((story,), Scene((CAT,), 0)) is False
+    assert holds((story,), Scene((cat, DOG), 0)) is False
+    assert canonical((story,)) == canonical(
+        (Story((Actor("cat", "green"), *actors[1:]), (), "cat"),)
+    )
 
 
 def test_meanings_that_say_the_same_from_either_side_have_one_key():

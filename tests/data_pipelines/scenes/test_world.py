@@ -4,6 +4,7 @@ import pytest
 
 from data_pipelines.scenes.meaning import nouns, related_nouns
 from data_pipelines.scenes.scene import FAMILIES, FAMILY_OF
+from data_pipelines.scenes.stories import Story, heads_met
 from data_pipelines.scenes.world import COLOURS
 
 
@@ -34,6 +35,7 @@ def said_and_shown(samples, world):
         related = set(related_nouns(meaning))
         said = {(noun.kind, noun.colour) for noun in nouns(meaning)}
         said |= {(s.noun.kind, s.said) for s in meaning if hasattr(s, "said")}
+        said |= {head for s in meaning if isinstance(s, Story) for head in heads_met(s)}
         shown = {(thing.kind, thing.colour) for thing in sample.sibling.scene.things}
         yield (
             any(noun.kind in world.concepts for _, noun in related),
