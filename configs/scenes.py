@@ -50,7 +50,7 @@ def config(
             depth=text_depth,
             num_heads=width // 64,
             mlp_width=4 * width,
-            context_length=48,
+            context_length=64,
             recursion=text,
         ),
         loss=LossConfig(initial_bias=-5.0),

@@ -15,10 +15,13 @@ SIGNATURES = {
 
 SKIP_PROBABILITIES = (0.0, 0.5)
 
+BLOCKS = 4
+"""Of each tower on a CPU core: the signatures divide them by up to four."""
+
 
 def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
     """Every signature with all its rounds, and with rounds that are skipped half the time: 53 arms with AB."""
-    plain = confirmatory.base(scale, data)
+    plain = confirmatory.base(scale, data, BLOCKS)
     arms = [
         Arm(
             name=name if chance == 0 else f"{name}-{chance:g}",

@@ -18,16 +18,19 @@ EXPLORATORY = {
 }
 """One or two seeds each, no verdict: what repeats, and where the tower is cut."""
 
+BLOCKS = 4
+"""Of each tower on a CPU core: the signatures divide them by up to four."""
+
 
 def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
     """The text arms of the confirmatory study, and exploratory signatures."""
     part = confirmatory.part(
-        confirmatory.study(scale, data),
+        confirmatory.study(scale, data, BLOCKS),
         "text_rins",
         "Does repeating the first half of the text tower help at equal training FLOPs?",
         ("AB", "text-AAAB", "text-deep", "text-deep-samples", "bag-of-words"),
     )
-    plain = confirmatory.base(scale, data)
+    plain = confirmatory.base(scale, data, BLOCKS)
     arms = [
         Arm(
             name=name,
