@@ -272,7 +272,12 @@ def _story(lots: Lots, world: World) -> Draft | None:
 
 def _step(lots: Lots, kinds: Sequence[str]) -> Step:
     one, other = lots.shuffled(kinds)[:2]
-    return lots.pick((Turns(one, lots.pick(tuple(COLOURS))), Takes(one, other), Swaps(one, other)))
+    steps: tuple[Step, ...] = (
+        Turns(one, lots.pick(tuple(COLOURS))),
+        Takes(one, other),
+        Swaps(one, other),
+    )
+    return lots.pick(steps)
 
 
 CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
