@@ -12,8 +12,25 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
 """Its errors for a path that may not be written, or is a file where a folder is needed, or the reverse."""
 
 
+MAX_CHARACTERS = 2_000
+"""Of a message."""
+_END = 500
+"""Characters at the end of a message that stay: the mend stands there."""
+
+
 class UserError(Exception):
-    """A mistake in what was given: one line that names what was wrong, the value, and the mend."""
+    """A mistake in what was given: one line that names what was wrong, the value, and the mend.
+
+    It may quote what comes from outside: characters that are not shown as themselves (line breaks,
+    escapes of terminals, changes of direction) become escapes, and what is too long loses its middle.
+    """
+
+    def __init__(self, line: str) -> None:
+        if not line.isprintable():
+            line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        if len(line) > MAX_CHARACTERS:
+            line = f"{line[: MAX_CHARACTERS - _END - 3]} … {line[-_END:]}"
+        super().__init__(line)
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:

@@ -1,18 +1,25 @@
 """Configurations from plain data, such as a recorded JSON file: checked, and never executed."""
 
+import sys
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 
 def from_plain(kind: type[T], data: Mapping[str, Any]) -> T:
-    """A configuration from plain data. Raises ValueError for unknown names and values of a wrong type."""
+    """A configuration from plain data.
+
+    Raises ValueError for unknown names, values of a wrong type, and missing ones without a default.
+    """
     hints = get_type_hints(kind)
     if unknown := sorted(data.keys() - hints.keys()):
         raise ValueError(f"{kind.__name__} has no field named {', '.join(unknown)}")
+    needed = (f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
+    if missing := sorted(set(needed) - data.keys()):
+        raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: _decode(hints[name], value, name) for name, value in data.items()})
 
 
@@ -28,10 +35,13 @@ def _decode(hint: Any, value: Any, name: str) -> Any:
         item_hints = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
         if len(item_hints) == len(value):
             return tuple(_decode(h, item, name) for h, item in zip(item_hints, value, strict=True))
-    elif origin is Literal and value in arguments:
+    # True is equal to 1, and another value all the same.
+    elif origin is Literal and value in arguments and type(value) in map(type, arguments):
         return value
     elif hint is float and type(value) in (int, float):
-        return float(value)
+        # JSON has whole numbers that no float can hold.
+        if type(value) is float or abs(value) <= sys.float_info.max:
+            return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ValueError(f"{name} is {value!r}, which is not {getattr(hint, '__name__', hint)}")

@@ -25,7 +25,7 @@ def read_config(path: Path) -> TrainConfig:
     """A recorded configuration. It is data: nothing is executed, and unknown names are errors."""
     try:
         data = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(
             f"cannot read the recorded configuration {path}: {error}; name a run folder whose config.json is whole"
         ) from error
@@ -40,8 +40,11 @@ def read_config(path: Path) -> TrainConfig:
         if version in (1, 2):
             _to_version_3(data)
         return from_plain(TrainConfig, data)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    # Captions of earlier versions are changed before anything is checked.
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{path} is no configuration that can be read here ({error}); use another copy of the run"
+        ) from error
 
 
 def _to_version_2(data: dict[str, Any]) -> None:

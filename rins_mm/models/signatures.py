@@ -13,7 +13,7 @@ AAAB three times, then CCCD.
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from data_pipelines.errors import UserError
 
@@ -23,6 +23,7 @@ Calls = tuple[str, ...]
 Path = tuple[int, ...]
 """A call at one level of a nested signature: its position there, after those of the calls around it."""
 
+MAX_CHARACTERS = 1_000
 MAX_CALLS = 256
 MAX_NESTING = 16
 LETTERS = string.ascii_uppercase
@@ -53,7 +54,8 @@ class Signature:
         return calls
 
 
-@cache
+# Bounded, since requests and recorded files may name any number of signatures.
+@lru_cache(maxsize=1_024)
 def expand(signature: str) -> Calls:
     """The calls of a signature: "A^3B", "A3B" and "AAAB" all give ("A", "A", "A", "B").
 
@@ -65,6 +67,11 @@ def expand(signature: str) -> Calls:
 
 def parse(signature: str) -> Signature:
     """The calls of one level, and the degree. Raises UserError with the place of what cannot be read."""
+    if len(signature) > MAX_CHARACTERS:
+        raise UserError(
+            f"the signature {signature[:40]!r}… has {len(signature):,} characters, more than "
+            f"{MAX_CHARACTERS:,}; write it shorter, like A^3B"
+        )
     body, degree = _read_degree(signature)
     calls, end = _expand_sequence(body, 0, nesting=0)
     letters = sorted(set(calls))
