@@ -71,7 +71,8 @@ def read_uids(path: Path) -> Uids:
         return np.unique(_packed(path.read_text(encoding="ascii").split()))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, IndexError, EOFError) as error:
+    # numpy's parser of headers meets hostile text with nearly any exception there is.
+    except Exception as error:
         raise UserError(
             f"{path} is no list of uids ({error}); give an .npy file of pairs of 64-bit numbers, "
             "or a text with 32 hexadecimal digits in each line"

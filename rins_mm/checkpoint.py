@@ -81,6 +81,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"cannot read the tensors in {path}: {error}; use another copy") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError where it is missing, or is something else."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}; use another copy") from error
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path} holds a {type(data).__name__} in place of an object; use another copy"
+        )
+    return data
+
+
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Hash and sync every file of the folder, and write down the hashes, last of all."""
     files = {}
@@ -110,6 +123,7 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     for name, facts in manifest["files"].items():
         path = folder / name
         try:
+            size = path.stat().st_size
             sha256 = _sha256(path)
         except FileNotFoundError as error:
             raise DamagedCheckpoint(
@@ -117,9 +131,9 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
             ) from error
         except OSError as error:
             raise DamagedCheckpoint(f"{path} cannot be read: {error.strerror}; {mend}") from error
-        if sha256 != facts["sha256"]:
+        if sha256 != facts["sha256"] or size != facts["bytes"]:
             raise DamagedCheckpoint(
-                f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}; {mend}"
+                f"{path} is damaged: its SHA-256 or its size is not the one in {MANIFEST}; {mend}"
             )
     return manifest
 
@@ -136,7 +150,9 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
             _inside(name): {"bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
             for name, facts in manifest["files"].items()
         }
-    except (AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except (
+        AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise DamagedCheckpoint(
             f"{folder} is not a complete checkpoint or export: {path}: {error!r}; {mend}"
         ) from error
@@ -205,9 +221,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     step = verify_manifest(folder).get("step")
     if not isinstance(step, int):
         raise UserError(f"{folder} is no checkpoint of a run: its {MANIFEST} names no step")
-    return Checkpoint(
-        folder=folder, step=step, state=json.loads((folder / "state.json").read_text())
-    )
+    return Checkpoint(folder=folder, step=step, state=read_object(folder / "state.json"))
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -230,41 +244,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(part_like(parameter, tensors[name]))
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: nn.Module, checkpoint: Checkpoint
-) -> None:
-    """Put the optimizer's moments and counts back as they were saved."""
-    parameters = dict(model.named_parameters())
-    for name, tensor in read_tensors(checkpoint.folder / "optimizer.safetensors").items():
-        parameter_name, _, key = name.rpartition("/")
-        parameter = parameters[parameter_name]
-        # Moments lie beside their parameters. Step counts do where the update is one kernel; elsewhere
-        # they stay on the CPU, where reading them does not wait for the device.
-        beside = tensor.dim() > 0 or optimizer.defaults.get("fused") or False
-        own = part_like(parameter, tensor) if tensor.shape == parameter.shape else tensor
-        optimizer.state[parameter][key] = own.to(parameter.device) if beside else own
-    numbers = json.loads((checkpoint.folder / "optimizer.json").read_text())
-    for name, number in numbers.items():
-        parameter_name, _, key = name.rpartition("/")
-        optimizer.state[parameters[parameter_name]][key] = number
-
-
-def optimizer_state(
-    optimizer: torch.optim.Optimizer, model: nn.Module
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The moments where they lie, and what some of timm's optimizers count as plain numbers."""
-    tensors, numbers = {}, {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{name}/{key}"] = value.detach()
-            elif value is None or isinstance(value, int | float):
-                numbers[f"{name}/{key}"] = value
-            else:
-                raise TypeError(f"optimizer state {key} of {name} is a {type(value)}, not a tensor")
-    return tensors, numbers
 
 
 def as_json(data: Mapping[str, Any]) -> str:

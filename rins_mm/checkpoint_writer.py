@@ -19,12 +19,12 @@ from rins_mm.checkpoint import (
     checkpoint_folder,
     complete_steps,
     looks_whole,
-    optimizer_state,
     save_tensors,
     sync,
     write_manifest,
 )
 from rins_mm.distributed import whole
+from rins_mm.optimizer_state import optimizer_state
 
 MARGIN_BYTES = 16 * 2**20
 """Room beyond the tensors: JSON, the blocks of the file system, the log of the run."""

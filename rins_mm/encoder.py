@@ -4,7 +4,6 @@ Axes: N items, E the shared embedding.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from rins_mm.checkpoint import (
     load_weights,
     newest_checkpoint,
     open_checkpoint,
+    read_object,
     read_tensors,
     verify_manifest,
 )
@@ -221,8 +221,8 @@ def encoder_of_run(run_dir: Path, checkpoint: Checkpoint) -> SigLIPEncoder:
 
 def _load_native(folder: Path) -> SigLIPEncoder:
     verify_manifest(folder)
+    data = read_object(folder / "encoder.json")
     try:
-        data = json.loads((folder / "encoder.json").read_text())
         version, name = data["format_version"], str(data["name"])
         if version != NATIVE_FORMAT_VERSION:
             raise UserError(

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from data_pipelines.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
@@ -59,11 +61,20 @@ class StepGuard:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; earlier versions saved only how many steps in a row were left out."""
-        self.skipped_in_a_row = state.get("skipped_in_a_row", 0)
-        self.skipped_steps = state.get("skipped_steps", self.skipped_in_a_row)
+        """Go on from a saved state; earlier versions saved only how many steps in a row were left out.
+
+        Raises UserError for a state that no run has saved.
+        """
+        in_a_row = state.get("skipped_in_a_row", 0)
+        skipped, taken = state.get("skipped_steps", in_a_row), state.get("steps_taken", [])
+        if not (_is_count(in_a_row) and _is_count(skipped) and _are_pairs(taken)):
+            raise UserError(
+                f"the checkpoint's state counts {in_a_row!r} and {skipped!r} steps left out, and the steps "
+                "before as something other than pairs of numbers; go on from another checkpoint"
+            )
+        self.skipped_in_a_row, self.skipped_steps = in_a_row, skipped
         self.taken.clear()
-        self.taken.extend((loss, norm) for loss, norm in state.get("steps_taken", []))
+        self.taken.extend((loss, norm) for loss, norm in taken)
 
     def _spike(self, loss: float, gradient_norm: float) -> str | None:
         window = self.config.spike_window
@@ -80,6 +91,19 @@ class StepGuard:
                     f"mean and standard deviation of the last {window} steps taken"
                 )
         return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(number) in (int, float) for number in pair)
+        for pair in value
+    )
 
 
 def _not_finite(loss: float, gradient_norm: float) -> str | None:

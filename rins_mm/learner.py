@@ -17,7 +17,7 @@ from eval.ranks import Ranks
 from rins_mm.accumulation import Found, find_gradients, split
 from rins_mm.augment import augment
 from rins_mm.bad_steps import describe_bad_step, leave_out
-from rins_mm.checkpoint import Checkpoint, load_weights, restore_optimizer
+from rins_mm.checkpoint import Checkpoint, load_weights
 from rins_mm.config import TrainConfig
 from rins_mm.distributed import GradientBuffer
 from rins_mm.guard import StepGuard, running_statistics
@@ -28,6 +28,7 @@ from rins_mm.models.image_tower import set_fused_attention
 from rins_mm.models.siglip import SigLIP
 from rins_mm.models.signatures import Calls
 from rins_mm.optim import build_optimizer, set_learning_rate
+from rins_mm.optimizer_state import restore_optimizer
 from rins_mm.round_telemetry import observed_rounds
 from rins_mm.schedules import learning_rate_factor
 from rins_mm.sharding import ShardedGradients, gathered, on_parts, shard, skeleton_of

@@ -92,8 +92,9 @@ def open_vectors(path: Path, num_pictures: int, width: int) -> Float16[np.ndarra
         if num_pictures == 0:
             return np.empty((0, width), dtype=np.float16)
         return np.memmap(path, dtype="<f2", mode="r", offset=start, shape=shape)
-    except (OSError, ValueError, TypeError, SyntaxError, MemoryError) as error:
-        raise damaged(path, str(error)) from error
+    # numpy's parser of headers meets hostile text with nearly any exception there is.
+    except Exception as error:
+        raise damaged(path, str(error) or repr(error)) from error
 
 
 def read_numbers(path: Path, first: int, num_numbers: int, num: int) -> Int64[np.ndarray, " N"]:

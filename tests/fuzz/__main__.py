@@ -26,6 +26,8 @@ from watching import watched  # noqa: E402
 
 TARGETS = ("tar", "shard_index", "signature", "config", "checkpoint", "export", "search_index", "picture", "caption")
 MAX_MEGABYTES_PER_MINUTE = 1.0
+SPARE_FILES = 5
+"""Open at the end and not at the beginning: some are closed by the collector of garbage."""
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +61,7 @@ def told(record: dict[str, Any], findings_folder: Path | None) -> bool:
     """Print a record; whether nothing is wrong. Inputs of what was found become folders."""
     slope = record["resident_megabytes_per_minute"]
     grows = slope is not None and record["minutes"] >= 5 and slope > MAX_MEGABYTES_PER_MINUTE
-    leaks = record["open_files"][1] > record["open_files"][0]
+    leaks = record["open_files"][1] > record["open_files"][0] + SPARE_FILES
     print(
         f"{record['target']}: {record['executions']:,} inputs in {record['minutes']} minutes, "
         f"{record['accepted']:,} accepted, {record['distinct_outcomes']} outcomes, slowest "
@@ -68,17 +70,25 @@ def told(record: dict[str, Any], findings_folder: Path | None) -> bool:
         f"{len(record['findings'])} findings",
         flush=True,
     )
+    inputs = {"slowest": (record.pop("slowest_input"), "the slowest input")}
     for number, (kind, entry) in enumerate(record["findings"].items()):
         print(f"  {entry['count']:,} x {kind}", flush=True)
         for place, data in enumerate(entry.pop("inputs")):
-            if findings_folder:
-                folder = findings_folder / f"{record['target']}-{number}-{place}"
-                shutil.rmtree(folder, ignore_errors=True)
-                for name, content in marshal.loads(bytes.fromhex(data)).items():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).write_bytes(content)
-                (folder / "WHAT").write_text(f"{kind}\n\n{entry['detail']}\n", errors="replace")
+            inputs[f"{number}-{place}"] = data, f"{kind}\n\n{entry['detail']}"
+    for name, (data, what) in inputs.items():
+        if findings_folder and data:
+            keep(data, what, findings_folder / f"{record['target']}-{name}")
     return not (record["findings"] or grows or leaks)
+
+
+def keep(data: str, what: str, folder: Path) -> None:
+    """Lay an input down as a folder that can be tried again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in marshal.loads(bytes.fromhex(data)).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "WHAT").write_text(f"{what}\n", errors="replace")
 
 
 def write(record: dict[str, Any], out: Path) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from limits import HANG_SECONDS
+from limits import HANG_CPU_SECONDS, HANG_SECONDS, cpu_seconds_of
 from searching import Board, Report, Search
 from target import Files, Target
 
@@ -40,7 +40,7 @@ def watched(target: Target, *, seconds: float, seed: int, progress: bool = True)
                 reports.append(json.loads(path.read_text()))
             if ended == "finished":
                 break
-            count, files = deaths.get(ended, (0, board.read()[2]))
+            count, files = deaths.get(ended, (0, board.read()))
             deaths[ended] = count + 1, files
     return _summary(target, seed, time.monotonic() - begin, reports, deaths)
 
@@ -49,6 +49,7 @@ def _child(
     target: Target, seed: int, seconds: float, folder: Path, board: Board, progress: bool
 ) -> str:
     """How a child that searches for so long has ended: "finished", or what killed it."""
+    board.clear()
     child = os.fork()
     if child == 0:
         status = 1
@@ -60,15 +61,19 @@ def _child(
         finally:
             sys.stderr.flush()
             os._exit(status)
-    told = time.monotonic()
+    told = moved = time.monotonic()
+    number, cpu = 0, 0.0
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return _ending(status)
-        if board.seconds > HANG_SECONDS:
+        if board.number != number:
+            number, moved, cpu = board.number, time.monotonic(), cpu_seconds_of(child)
+        worked, waited = cpu_seconds_of(child) - cpu, time.monotonic() - moved
+        if number and (worked > HANG_CPU_SECONDS or waited > HANG_SECONDS):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return f"hang: more than {HANG_SECONDS:.0f} seconds"
+            return f"hang: killed after {worked:.0f} CPU seconds and {waited:.0f} by the clock"
         if progress and time.monotonic() - told > 20:
             told = time.monotonic()
             print(f"{target.name}: {_line(folder / f'report-{seed}.json')}", file=sys.stderr, flush=True)
@@ -126,6 +131,9 @@ def _summary(
         "open_files": longest["open_files"],
         "outcomes": dict(outcomes.most_common()),
         "findings": findings.findings,
+        "slowest_input": max(
+            reports, key=lambda report: report["slowest_seconds"], default=vars(Report())
+        )["slowest_input"],
     }
 
 

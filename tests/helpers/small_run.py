@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
-from rins_mm.checkpoint import checkpoint_folder, load_weights, restore_optimizer
+from rins_mm.checkpoint import checkpoint_folder, load_weights
 from rins_mm.checkpoint_writer import CheckpointWriter
 from rins_mm.distributed import GradientBuffer
 from rins_mm.optim import OptimizerConfig, build_optimizer, set_learning_rate
+from rins_mm.optimizer_state import restore_optimizer
 
 
 class SmallRun:
