@@ -227,6 +227,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Copy weights into a model by name. Every name and shape must fit: a UserError says which does not."""
     own = model.state_dict()
+    require_fitting(own, tensors, source)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(part_like(parameter, tensors[name]))
+
+
+def require_fitting(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Raise UserError where weights are not those of a model: `own` may be mere shapes."""
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise UserError(
@@ -241,9 +249,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
                 f"{list(tensors[name].shape)} there and {list(parameter.shape)} here; "
                 "use the configuration they were trained with"
             )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(part_like(parameter, tensors[name]))
 
 
 def as_json(data: Mapping[str, Any]) -> str:

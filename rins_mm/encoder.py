@@ -5,7 +5,7 @@ Axes: N items, E the shared embedding.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from rins_mm.checkpoint import (
     open_checkpoint,
     read_object,
     read_tensors,
+    require_fitting,
     verify_manifest,
 )
 from rins_mm.models.image_tower import ImageTowerConfig
@@ -34,6 +35,7 @@ from rins_mm.models.siglip import SigLIP, build_model, unit
 from rins_mm.models.signatures import expand
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.recorded_config import read_config
+from rins_mm.validation import check_towers
 
 NATIVE_FORMAT_VERSION = 1
 PICTURES_PER_FORWARD = 64
@@ -214,8 +216,8 @@ def encoder_of_run(run_dir: Path, checkpoint: Checkpoint) -> SigLIPEncoder:
     """The encoder of one checkpoint of a run."""
     config = read_config(run_dir / "config.json")
     tokenizer = load_tokenizer(run_dir / "tokenizer")
-    model = _empty_model(config.image, config.text, tokenizer)
-    load_weights(model, checkpoint.model_weights(averaged=True), checkpoint.folder)
+    weights = checkpoint.model_weights(averaged=True)
+    model = _model_of(config.image, config.text, tokenizer, weights, checkpoint.folder)
     return SigLIPEncoder(model, tokenizer, name=f"{run_dir.resolve().name}@{checkpoint.step}")
 
 
@@ -236,12 +238,40 @@ def _load_native(folder: Path) -> SigLIPEncoder:
             f"{folder / 'encoder.json'} is not readable: {error!r}; export it again"
         ) from error
     tokenizer = load_tokenizer(folder)
-    model = _empty_model(image, text, tokenizer)
-    load_weights(model, read_tensors(folder / "model.safetensors"), folder)
+    weights = read_tensors(folder / "model.safetensors")
+    model = _model_of(image, text, tokenizer, weights, folder)
     return SigLIPEncoder(model, tokenizer, name=name)
 
 
-def _empty_model(image: ImageTowerConfig, text: TextTowerConfig, tokenizer: Tokenizer) -> SigLIP:
-    return build_model(
-        image, text, vocab_size=tokenizer.vocab_size, pad_token=tokenizer.pad_token, seed=0
-    ).eval()
+def _model_of(
+    image: ImageTowerConfig,
+    text: TextTowerConfig,
+    tokenizer: Tokenizer,
+    weights: Mapping[str, Tensor],
+    source: Path,
+) -> SigLIP:
+    """The model with these weights. Anybody may have described it, so it is measured against them first."""
+    build = partial(
+        build_model,
+        image,
+        text,
+        vocab_size=tokenizer.vocab_size,
+        pad_token=tokenizer.pad_token,
+        seed=0,
+    )
+    try:
+        check_towers(image, text, most_blocks=len(weights))
+        # Shapes alone: a description may name any number as a width.
+        with torch.device("meta"):
+            own = build().state_dict()
+    except UserError as error:
+        raise UserError(f"{source} describes no model that can be built: {error}") from error
+    # torch and timm meet sizes that make no sense with nearly any exception there is.
+    except Exception as error:
+        raise UserError(
+            f"{source} describes no model that can be built ({error!r}); use another copy"
+        ) from error
+    require_fitting(own, weights, source)
+    model = build().eval()
+    load_weights(model, weights, source)
+    return model

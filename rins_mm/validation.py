@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
 from rins_mm.config import BudgetConfig, InitConfig, TrainConfig
+from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand, group_sizes
 from rins_mm.models.text_tower import TextTowerConfig
 from rins_mm.optim import check_optimizer_name
+
+MAX_IMAGE_SIZE = 8_192
+"""Pixels of a side in what others describe: far more than any encoder of today reads."""
 
 
 def validate(config: TrainConfig, *, world_size: int) -> None:
@@ -71,6 +75,21 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
     if config.budget.match == "steps":
         check_schedule(config)
     _check_sharding(config)
+
+
+def check_towers(image: ImageTowerConfig, text: TextTowerConfig, *, most_blocks: int) -> None:
+    """Refuse towers that cannot be, or could not be with so few weights, before they are built."""
+    depths = {"image.depth": image.depth or 1, "text.depth": text.depth}
+    sizes = {"image.image_size": image.image_size, "text.context_length": text.context_length}
+    _check_least({name: (value, 1) for name, value in {**depths, **sizes}.items()})
+    for name, value in {**depths, "image.stem_channels": len(image.stem_channels)}.items():
+        if value > most_blocks:
+            raise UserError(f"{name} is {value}, and there are {most_blocks} weights in all")
+    if image.image_size > MAX_IMAGE_SIZE:
+        raise UserError(f"image.image_size is {image.image_size}, more than {MAX_IMAGE_SIZE:,}")
+    check_recursion("image", image.recursion)
+    check_recursion("text", text.recursion)
+    _check_text(text, ())
 
 
 def _check_least(settings: Mapping[str, tuple[int, int]]) -> None:
