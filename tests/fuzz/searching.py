@@ -122,19 +122,20 @@ class Search:
         self._kept = target.seeds()
         self._num_seeds = len(self._kept)
         self._sentinel = Sentinel(self._folder)
-        self._peak = 0.0
+        self._peak = self._at_rest = 0.0
+        self._files_before = 0
 
     def run(self, seconds: float) -> None:
         """Try the seeds, then changes of them."""
         emptied(self._folder)
         limit_address_space()
         gc.collect()
-        at_rest = self._peak = peak_megabytes()
+        self._at_rest = self._peak = peak_megabytes()
         for files in list(self._kept):
             self._try(files)
+        self._files_before = open_files()
         begin = time.monotonic()
         reported = remembered = 0.0
-        files_before = open_files()
         while (passed := time.monotonic() - begin) < seconds:
             files = self._next_input()
             if self._try(files) and len(self._kept) < MAX_KEPT:
@@ -144,16 +145,14 @@ class Search:
                 self.report.memory.append((passed / 60, resident_megabytes()))
             if passed - reported >= REPORT_SECONDS:
                 reported = passed
-                if files_before is not None and reported < 2 * REPORT_SECONDS:
-                    files_before = open_files()
-                self._write(files_before, at_rest)
-        self._write(files_before, at_rest)
+                self._write()
+        self._write()
 
-    def _write(self, files_before: int, at_rest: float) -> None:
+    def _write(self) -> None:
         self.report.cpu_seconds = time.process_time()
         self.report.edges, self.report.kept_inputs = self._tracer.num_edges, len(self._kept)
-        self.report.open_files = (files_before, open_files())
-        self.report.peak_megabytes = max(self.report.peak_megabytes, self._peak - at_rest)
+        self.report.open_files = (self._files_before, open_files())
+        self.report.peak_megabytes = max(self.report.peak_megabytes, self._peak - self._at_rest)
         self.report.write(self._report_path)
 
     def _next_input(self) -> Files:
@@ -166,6 +165,7 @@ class Search:
         self.report.executions += 1
         if not self._board.write(self.report.executions, files):
             return False
+        known = len(self.report.findings)
         outcome, new, seconds = self._timed(files)
         if seconds > self.report.slowest_seconds:
             # A collection of garbage, or a stir of the machine, comes once.
@@ -183,6 +183,9 @@ class Search:
         if self._sentinel.breaches:
             self.report.found(f"breach: {outcome}", "; ".join(self._sentinel.breaches), files)
             self._sentinel.breaches.clear()
+        if len(self.report.findings) > known:
+            # The next input may end the process.
+            self._write()
         return new
 
     def _timed(self, files: Files) -> tuple[str, bool, float]:

@@ -50,25 +50,25 @@ def _entry_changed(entries: dict[str, Any], body: bytes, draws: Random) -> bytes
         case 1:
             entry["dtype"] = draws.choice(KINDS)
         case 2:
-            entry["shape"] = draws.choice((*SHAPES, list(reversed(entry["shape"] or [])), [*(entry["shape"] or []), 1]))
+            entry["shape"] = draws.choice((*SHAPES, _listed(entry["shape"])[::-1], [*_listed(entry["shape"]), 1]))
         case 3:
             entry["data_offsets"] = [draws.choice((0, 4, len(body), 2**63)), draws.choice((0, 8, len(body), 2**64 - 1))]
         case 4:
             entries["__metadata__"] = draws.choice(({}, {"a": "b"}, {"a": 1}, [], None, {"format": "pt" * 99}))
         case 5:
             # The same number of bytes in another kind, which the container takes for sound.
-            entry["dtype"] = {"F32": "I32", "F64": "I64", "I64": "F64"}.get(entry["dtype"], "U8")
+            entry["dtype"] = {"F32": "I32", "F64": "I64", "I64": "F64"}.get(str(entry["dtype"]), "U8")
         case 6:
             # Numbers that are none, of any size.
             place = draws.randrange(len(body) + 1) & ~3
             body = body[:place] + draws.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f")) + body[place + 4 :]
         case _:
-            _dropped(entries, name)
+            del entries[name]
     return body
 
 
-def _dropped(entries: dict[str, Any], name: str) -> None:
-    del entries[name]
+def _listed(shape: Any) -> list:
+    return shape if isinstance(shape, list) else []
 
 
 def sealed_again(files: Files, draws: Random, *, folder: str = "") -> Files:
