@@ -64,6 +64,13 @@ def open_task(name: str, data: Path | None, data_folders: Mapping[str, Path] = N
     )
 
 
+def is_fetched(name: str) -> bool:
+    """Whether a task's pictures come from an address. Files that name such tasks are not obeyed:
+    whoever reads a record has not asked for anything to be fetched.
+    """
+    return "://" in name
+
+
 def _looks_like_shards(spec: str) -> bool:
     return any(mark in spec for mark in ("/", "*", "{", ".tar", ":"))
 

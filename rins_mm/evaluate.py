@@ -24,7 +24,7 @@ from eval.ranks import Interrupted, Ranks
 from eval.report import results_tables, write_page, write_results
 from eval.suite import measure_tasks, open_tasks
 from eval.task_kinds import Task
-from eval.tasks import TASKS
+from eval.tasks import TASKS, is_fetched
 from rins_mm.config import EvaluationConfig
 from rins_mm.distributed import local_device, process_group
 from rins_mm.evaluated_model import EvaluatedModel, open_model
@@ -128,6 +128,12 @@ def measure(
             raise UserError(
                 f"{command.model} records no tasks; name some with --tasks, "
                 f"such as {' '.join(TASKS)}"
+            )
+        fetched = [] if command.tasks else [name for name in names if is_fetched(name)]
+        if fetched:
+            raise UserError(
+                f"{command.model} records the task {fetched[0]}; name it yourself, with --tasks, to have "
+                "it fetched from there"
             )
         data = command.data or (Path(recorded.data) if recorded.data else None)
         tasks = open_tasks(names, data, folders_by_task(command.data_folders))

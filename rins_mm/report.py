@@ -21,7 +21,7 @@ from data_pipelines.whole_files import refuse_existing, write_whole
 from eval.mistakes import Thumbnail, mistake_thumbnails
 from eval.report import page_templates, page_values, read_results
 from eval.task_kinds import Task
-from eval.tasks import open_task
+from eval.tasks import is_fetched, open_task
 from eval.text_depths import TextDepths, short_number
 from rins_mm.config import TrainConfig
 from rins_mm.flops import text_cost
@@ -160,11 +160,14 @@ def depths_of(
 def pictures_of(
     results: Sequence[Mapping[str, Any]], data: Path | None
 ) -> dict[tuple[str, int], Thumbnail]:
-    """Small copies of the pictures of the mistakes, where the data is still there and still the same."""
+    """Small copies of the pictures of the mistakes, where the data is still there and still the same.
+
+    Nothing is fetched from addresses that the results name.
+    """
     tasks: dict[str, Task] = {}
     for result in results:
         name = result["name"]
-        if name in tasks or not result.get("mistakes"):
+        if name in tasks or not result.get("mistakes") or is_fetched(name):
             continue
         try:
             task = open_task(name, data)

@@ -58,6 +58,8 @@ class VerifyCommand:
     """Items at once. The greatest size is used for everything, the others for 32 items, or see --all-batches."""
     all_batches: bool = False
     """Everything at every batch size."""
+    run_programs: bool = False
+    """Also read formats whose files can run code (pt2): only for folders of people whom you trust."""
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +90,8 @@ def export(command: ExportCommand) -> None:
             complete(name, job, parity, folder)
             if command.verify:
                 print(f"verifying {name} in {FORMATS[name].library}", file=sys.stderr)
-                print("\n".join(verify_folder(folder)))
+                # What this process has just written is nobody else's.
+                print("\n".join(verify_folder(folder, run_programs=True)))
     for name in names:
         folder = _folder(command.out, name, names)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -109,8 +112,13 @@ def verify(command: VerifyCommand) -> None:
     if not folders:
         raise UserError(f"{command.folder} holds no export; name a folder that export has written")
     for folder in folders:
-        sizes, everything = command.batch_sizes, command.all_batches
-        print("\n".join(verify_folder(folder, batch_sizes=sizes, all_batches=everything)))
+        lines = verify_folder(
+            folder,
+            batch_sizes=command.batch_sizes,
+            all_batches=command.all_batches,
+            run_programs=command.run_programs,
+        )
+        print("\n".join(lines))
 
 
 def _folder(out: Path, name: str, names: list[str]) -> Path:

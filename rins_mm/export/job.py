@@ -76,5 +76,7 @@ class Format:
     """Whether shared blocks are stored once; else they are repeated as plain layers."""
     tolerance: float | None = None
     """Most that an element of a unit vector may differ; None: what the form of the numbers allows."""
+    runs_what_it_holds: bool = False
+    """Whether its library unpickles or evaluates parts of a file, so that a crafted one could do anything."""
     resizes_as_we_do: bool = True
     """Whether pixels must be equal. Pillow's filter (open_clip, timm) rounds otherwise than torch's."""

@@ -82,4 +82,5 @@ PT2 = Format(
     snippet=SNIPPET,
     extra="export",
     expresses_recursion=True,
+    runs_what_it_holds=True,
 )

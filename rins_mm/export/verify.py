@@ -33,9 +33,16 @@ CODE_AND_PICKLES = {
 
 
 def verify_folder(
-    folder: Path, *, batch_sizes: Sequence[int] = BATCH_SIZES, all_batches: bool = False
+    folder: Path,
+    *,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    all_batches: bool = False,
+    run_programs: bool = False,
 ) -> list[str]:
-    """What was compared, in lines. Raises UserError where anything differs by more than it may."""
+    """What was compared, in lines. Raises UserError where anything differs by more than it may.
+
+    Formats whose files can run code are read with `run_programs` alone.
+    """
     manifest = verify_manifest(folder)
     if odd := [name for name in _files(folder) if Path(name).suffix in CODE_AND_PICKLES]:
         raise UserError(f"{folder / odd[0]} could be code, which no export holds; use another copy")
@@ -45,6 +52,12 @@ def verify_folder(
     name = str(parity.facts["format"])
     if name not in FORMATS:
         raise UserError(f"{folder} is of the unknown format {name!r}; use a newer rins_mm")
+    # A manifest shows that a folder is as its writer left it, not who that was.
+    if FORMATS[name].runs_what_it_holds and not run_programs:
+        raise UserError(
+            f"{folder} is of the format {name}, and {FORMATS[name].library} runs what such files hold; "
+            "if you know who wrote it, give --run-programs"
+        )
     batches = _batches(parity, sorted(set(batch_sizes)), all_batches)
     with TemporaryDirectory() as work:
         answers = _ask(name, folder, parity, batches, Path(work))

@@ -175,7 +175,8 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
     chosen = {name: value for name, value in settings.items() if value is not None}
     try:
         return timm.create_model(config.name, pretrained=False, num_classes=0, **chosen)
-    except (TypeError, AssertionError, ValueError) as error:
+    # A RuntimeError: the name ends in a tag that its model does not have.
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"timm cannot build {config.name!r} with {chosen}: {error}; "
             "change or leave out the image settings that it names"

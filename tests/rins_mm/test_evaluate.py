@@ -188,6 +188,17 @@ def test_a_run_without_recorded_tasks_asks_for_some(run, tmp_path, monkeypatch):
         evaluate.main(["export"])
 
 
+def test_a_recorded_address_is_fetched_only_where_the_command_names_it(run, tmp_path):
+    record = read(run / "config.json")
+    record["evaluation"]["tasks"] = [TASK, "retrieval:https://elsewhere.example/val.tar"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    for name in ("checkpoints", "tokenizer"):
+        (tmp_path / "run" / name).symlink_to(run / name)
+    with pytest.raises(UserError, match="records the task retrieval:https://.*--tasks"):
+        evaluate.main([str(tmp_path / "run")])
+
+
 def test_a_folder_that_is_nothing_of_ours_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match="neither a run nor an export"):
         evaluate.main([str(tmp_path), "--tasks", TASK])

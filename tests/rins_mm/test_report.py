@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,17 @@ def test_mistakes_are_shown_while_the_data_is_what_it_was(run_dir, tmp_path) -> 
     page = page_of(run_dir)
     assert page.count("<img") == 0
     assert "picture 2: not read for this page" in page
+
+
+def test_an_address_in_an_evaluation_is_not_asked(run_dir) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        name = f"retrieval:http://127.0.0.1:{listener.getsockname()[1]}/val.tar"
+        mistakes = [{"picture": 1, "right": "words", "given": "others", "margin": 0.1}]
+        evaluated(run_dir, 2, [{"name": name, "metrics": {"acc1": 0.5}, "mistakes": mistakes}])
+        assert "picture 1: not read for this page" in page_of(run_dir)
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_skipped_steps_are_told(run_dir: Path) -> None:

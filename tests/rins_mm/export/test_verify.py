@@ -1,13 +1,16 @@
 """Verification: in a process of the library alone, without network; what was changed is noticed."""
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import exported
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import rins_mm
@@ -153,6 +156,46 @@ def test_several_formats_are_all_there_or_none(source, tmp_path, capsys, monkeyp
     assert {path.name for path in tmp_path.iterdir()} == {"all"}
     with pytest.raises(UserError, match="does not give what the encoder gave"):
         main(["verify", str(out), "--batch-sizes", "64"])
+
+
+def crafted_program(path: Path, canary: Path) -> None:
+    """A .pt2 with a weight whose pickle makes a file when torch reads it."""
+
+    class Touches:
+        def __reduce__(self):
+            return Path.touch, (canary,)
+
+    weight = io.BytesIO()
+    torch.save(Touches(), weight)
+    example = (torch.zeros(1, 2),)
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), example), path)
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    (weights,) = (name for name in members if name.endswith("weights_config.json"))
+    facts = json.loads(members[weights])
+    for one in facts["config"].values():
+        one["use_pickle"] = True
+    members[weights] = json.dumps(facts).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, weight.getvalue() if "/weights/weight_" in name else data)
+
+
+@pytest.mark.long
+def test_a_program_of_torch_is_not_run_until_somebody_says_that_it_may_be(parity, tmp_path):
+    folder, canary = tmp_path / "pt2", tmp_path / "canary"
+    folder.mkdir()
+    write_parity(parity, "pt2", folder)
+    for name in ("image.pt2", "text.pt2"):
+        crafted_program(folder / name, canary)
+    write_manifest(folder, {})
+    with pytest.raises(UserError, match="torch runs what such files hold; .*--run-programs"):
+        main(["verify", str(folder)])
+    assert not canary.exists()
+    # The refusal is not for nothing.
+    with pytest.raises(UserError, match="torch cannot read"):
+        main(["verify", str(folder), "--run-programs", "--batch-sizes", "64"])
+    assert canary.exists()
 
 
 @pytest.mark.parametrize(

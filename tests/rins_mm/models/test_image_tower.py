@@ -186,6 +186,11 @@ def test_an_unknown_timm_model_is_refused_with_the_nearest_names():
         make_tower(name="vit_base_patch16_siglip_22")
 
 
+def test_a_tag_that_its_model_does_not_have_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"timm cannot build 'vit_tiny_patch16_224\.mine'.*tag"):
+        make_tower(name="vit_tiny_patch16_224.mine")
+
+
 def test_weights_are_not_fetched_by_a_name_that_points_elsewhere():
     with pytest.raises(UserError, match="no model named"):
         make_tower(name="hf-hub:timm/resnet18.a1_in1k")
