@@ -165,7 +165,12 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
         "patch_drop_rate": config.patch_dropout or None,
         "embed_layer": _convolutional_stem(config.stem_channels) if config.stem_channels else None,
     }
-    pretrained = timm.get_pretrained_cfg(config.name)
+    try:
+        pretrained = timm.get_pretrained_cfg(config.name)
+    except RuntimeError as error:
+        raise UserError(
+            f"timm cannot build {config.name!r}: {error}; leave out what follows the dot"
+        ) from error
     if pretrained is not None and pretrained.fixed_input_size:
         # Convolutional models take any size and know no such setting.
         settings["img_size"] = config.image_size
@@ -175,8 +180,7 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
     chosen = {name: value for name, value in settings.items() if value is not None}
     try:
         return timm.create_model(config.name, pretrained=False, num_classes=0, **chosen)
-    # A RuntimeError: the name ends in a tag that its model does not have.
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+    except (TypeError, AssertionError, ValueError) as error:
         raise UserError(
             f"timm cannot build {config.name!r} with {chosen}: {error}; "
             "change or leave out the image settings that it names"

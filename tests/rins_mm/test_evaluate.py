@@ -195,7 +195,7 @@ def test_a_recorded_address_is_fetched_only_where_the_command_names_it(run, tmp_
     (tmp_path / "run" / "config.json").write_text(json.dumps(record))
     for name in ("checkpoints", "tokenizer"):
         (tmp_path / "run" / name).symlink_to(run / name)
-    with pytest.raises(UserError, match="records the task retrieval:https://.*--tasks"):
+    with pytest.raises(UserError, match=r"records the task retrieval:https://.*--tasks"):
         evaluate.main([str(tmp_path / "run")])
 
 

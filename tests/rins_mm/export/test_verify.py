@@ -189,7 +189,7 @@ def test_a_program_of_torch_is_not_run_until_somebody_says_that_it_may_be(parity
     for name in ("image.pt2", "text.pt2"):
         crafted_program(folder / name, canary)
     write_manifest(folder, {})
-    with pytest.raises(UserError, match="torch runs what such files hold; .*--run-programs"):
+    with pytest.raises(UserError, match=r"torch runs what such files hold; .*--run-programs"):
         main(["verify", str(folder)])
     assert not canary.exists()
     # The refusal is not for nothing.

@@ -187,7 +187,7 @@ def test_an_unknown_timm_model_is_refused_with_the_nearest_names():
 
 
 def test_a_tag_that_its_model_does_not_have_is_refused_in_one_line():
-    with pytest.raises(UserError, match=r"timm cannot build 'vit_tiny_patch16_224\.mine'.*tag"):
+    with pytest.raises(UserError, match=r"timm cannot build 'vit_tiny_patch16_224\.mine'.*the dot"):
         make_tower(name="vit_tiny_patch16_224.mine")
 
 
