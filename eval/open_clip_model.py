@@ -72,7 +72,8 @@ def _read_folder(model_name: str, folder: Path) -> tuple[Any, Any, Any]:
     config = open_clip.get_model_config(name)
     # First, because a model takes much longer to make.
     tokenizer = _tokenizer(name, config, folder)
-    return open_clip.create_model(name, require_pretrained=True), tokenizer, config
+    model = open_clip.create_model(name, require_pretrained=True, weights_only=True)
+    return model, tokenizer, config
 
 
 def _read_weights(model_name: str, place: Path) -> tuple[Any, Any, Any]:
@@ -95,6 +96,7 @@ def _read_weights(model_name: str, place: Path) -> tuple[Any, Any, Any]:
         pretrained=str(weights.resolve()),
         force_preprocess_cfg=_published_preparation(model_name),
         require_pretrained=True,
+        weights_only=True,
     )
     return model, tokenizer, config
 

@@ -77,18 +77,3 @@ def test_every_file_that_the_docs_name_exists(repository: Path) -> None:
             page.read_text(),
         ):
             assert (repository / name).exists(), f"{page.name} names {name}"
-
-
-def test_nothing_unpickles_or_runs_a_shell(repository: Path) -> None:
-    forbidden = re.compile(
-        r"torch\.load\(|import pickle|pickle\.load|allow_pickle=True|shell=True|yaml\.load"
-    )
-    # Weights alone, in a child process with limits that imports nothing of this project.
-    child = repository / "rins_mm" / "weights" / "torch_file_child.py"
-    allowed = 'torch.load(source, map_location="cpu", weights_only=True)'
-    for path in modules(repository):
-        text = path.read_text()
-        if path == child:
-            assert text.count(allowed) == 1 and "rins_mm" not in text
-            text = text.replace(allowed, "")
-        assert not forbidden.search(text), path

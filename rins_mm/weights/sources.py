@@ -93,7 +93,7 @@ def _load_timm(rest: str) -> Loaded:
 
 def _settings_by_name(name: str) -> dict[str, Any]:
     with torch.device("meta"):
-        return settings_of_backbone(timm.create_model(name, num_classes=0))
+        return settings_of_backbone(timm.create_model(name, pretrained=False, num_classes=0))
 
 
 def packaged_file(name: str) -> Path:

@@ -16,6 +16,7 @@ def load(folder: Path) -> "Consumer":
             str(folder),
             device="cpu",
             local_files_only=True,
+            trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
     )
