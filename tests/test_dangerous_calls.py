@@ -13,7 +13,8 @@ GUARDED = (
     # Formats that can carry code.
     "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "copyreg", "yaml", "pandas", "torch.load",
     "torch.jit", "torch.hub", "torch.package", "torch.export.load", "torch.ops.load_library",
-    "torch.utils.cpp_extension", "numpy.load", "numpy.fromfile", "transformers.AutoModel", "transformers.AutoConfig", "transformers.AutoProcessor",
+    "torch.utils.cpp_extension", "numpy.load",
+    "numpy.fromfile", "transformers.AutoModel", "transformers.AutoConfig", "transformers.AutoProcessor",
     "transformers.AutoTokenizer", "sentence_transformers", "onnxruntime.InferenceSession", "faiss", "usearch",
     "open_clip.create_model", "open_clip.create_model_and_transforms", "open_clip.get_tokenizer",
     "open_clip.tokenizer.HFTokenizer", "timm.create_model",
