@@ -23,6 +23,7 @@ from data_pipelines.progress import with_progress
 from data_pipelines.reader import read_sample
 from data_pipelines.samples import sample_name
 from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.words import printable
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 LARGEST_GROUPS = 5
@@ -218,7 +219,8 @@ def sentences(summary: dict[str, Any]) -> Sequence[str]:
             f"{name}: {said['distinct']:,} different ones, {said['repeats']:,} repeat another"
         )
         lines += [
-            f"    {group['count']:,} times, first in {group['first']}" for group in said["largest"]
+            f"    {group['count']:,} times, first in {printable(group['first'])}"
+            for group in said["largest"]
         ]
     return lines
 

@@ -28,6 +28,7 @@ from data_pipelines.pages import rendered_page
 from data_pipelines.progress import with_progress
 from data_pipelines.samples import decoded_sample, sample_name
 from data_pipelines.whole_files import refuse_existing, write_whole
+from data_pipelines.words import printable
 
 THUMBNAIL_SIZE = 320
 """Longest side in pixels; drawn at half of that, for fine screens."""
@@ -115,10 +116,10 @@ def thumbnail_of(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
 
 
 def _shown(dataset: Dataset, index: int, captions: CaptionConfig, row_seed: int) -> Shown:
-    name = ":".join(sample_name(dataset, index))
+    name = printable(":".join(sample_name(dataset, index)))
     try:
         pixels, record = decoded_sample(dataset, index)
-        caption = caption_of(record, captions, row_seed)
+        caption = printable(" ".join(caption_of(record, captions, row_seed).split()))
     except BadSample as bad:
         return Shown(name=name, caption="", cause=bad.cause, size="", thumbnail="")
     height, width = pixels.shape[:2]
@@ -137,17 +138,12 @@ def _print_table(samples: Sequence[Shown]) -> None:
     table.add_column("pixels", no_wrap=True, justify="right")
     table.add_column("caption", overflow="fold")
     for sample in samples:
-        said = Text(_printable(sample.caption) or f"BAD: {sample.cause}")
+        said = Text(sample.caption or f"BAD: {sample.cause}")
         if sample.cause:
             said.stylize("bold red")
         # As Text, since words from outside may contain what rich takes for markup.
-        table.add_row(Text(_printable(sample.name)), sample.size, said)
+        table.add_row(Text(sample.name), sample.size, said)
     Console().print(table)
-
-
-def _printable(text: str) -> str:
-    """The text with spaces for line breaks and question marks for what could steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 if __name__ == "__main__":

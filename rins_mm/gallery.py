@@ -19,7 +19,7 @@ from data_pipelines.grouping import PICTURE_PARTS
 from data_pipelines.manifest import Dataset, open_dataset
 from data_pipelines.reader import read_sample
 from data_pipelines.samples import decoded_sample, sample_name
-from eval.words import printable
+from data_pipelines.words import printable
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

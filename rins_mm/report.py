@@ -23,6 +23,7 @@ from eval.report import page_templates, page_values, read_results
 from eval.task_kinds import Task
 from eval.tasks import is_fetched, open_task
 from eval.text_depths import TextDepths, short_number
+from eval.words import short
 from rins_mm.config import TrainConfig
 from rins_mm.flops import text_cost
 from rins_mm.models.image_tower import ImageTower
@@ -107,10 +108,10 @@ def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]
         raise UserError(f"the run {name} has no rows in metrics.jsonl yet; train it further")
     depths = Counter(row["text_calls"] for row in steps)
     shares = ", ".join(
-        f"{calls} {count / len(steps):.0%}" for calls, count in sorted(depths.items())
+        f"{short(calls, 40)} {count / len(steps):.0%}" for calls, count in sorted(depths.items())
     )
     return {
-        "name": name,
+        "name": short(name, 200),
         "summary": (
             f"{steps[-1]['step']:,} of {config.max_steps:,} steps of {config.batch_size:,} pairs · "
             f"text {config.text.recursion.signature} with p_s {config.text.recursion.skip_probability} · "

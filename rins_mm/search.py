@@ -26,13 +26,14 @@ from rich.text import Text
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import printable
 from eval.embed import embed_pictures, embed_texts
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.nearest import nearest
 from eval.ranks import Ranks
 from eval.report import page_templates
 from eval.scores import Vectors
-from eval.words import printable
+from eval.words import short
 from rins_mm.distributed import local_device
 from rins_mm.encoder import load_encoder
 from rins_mm.gallery import Gallery, open_gallery
@@ -183,8 +184,8 @@ def search_page(found: "Found", gallery: Gallery, facts: Mapping[str, str]) -> s
     @cache
     def card(number: int) -> dict[str, Any]:
         return {
-            "name": gallery.name(number),
-            "label": gallery.label(number),
+            "name": short(gallery.name(number), 300),
+            "label": short(gallery.label(number), 200),
             "picture": thumbnail(gallery.read(number)),
         }
 

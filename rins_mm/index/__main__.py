@@ -15,7 +15,7 @@ from rich.text import Text
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import refuse_existing, write_whole
-from eval.words import printable
+from data_pipelines.words import printable
 from rins_mm.distributed import process_group
 from rins_mm.gallery import open_gallery
 from rins_mm.index.answers import answer, as_gallery, depth_in_words

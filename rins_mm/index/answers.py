@@ -9,8 +9,8 @@ from torch import Tensor
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
+from data_pipelines.words import printable
 from eval.encoder import DEFAULT_VARIANT
-from eval.words import printable
 from rins_mm.gallery import Gallery, PictureFile
 from rins_mm.index.accelerate import open_accelerator, search_with
 from rins_mm.index.commands import SearchIndexCommand, open_own_model

@@ -14,8 +14,8 @@ import torch
 import tyro
 
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.words import printable
 from eval.encoder import DualEncoder
-from eval.words import printable
 from rins_mm.distributed import local_device
 from rins_mm.evaluated_model import open_model
 from rins_mm.index.accelerate import KINDS, open_accelerator

@@ -56,7 +56,7 @@ def test_the_terminal_gets_words_as_they_are_and_no_control_characters(folder, c
     monkeypatch.setenv("COLUMNS", "200")
     main([f"{folder}/*.tar"])
     out = capsys.readouterr().out
-    assert "[bold]not markup[/] ?[31m" in out
+    assert "[bold]not markup[/] \N{REPLACEMENT CHARACTER}[31m" in out
     assert "\x1b" not in out
     assert "BAD: not a picture" in out
     assert all(f"{number // 7}.tar:{number:03d}" in out for number in range(9))

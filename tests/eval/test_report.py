@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data_pipelines.errors import UserError
+from data_pipelines.words import printable
 from eval.metric_words import figure, title
 from eval.mistakes import NUM_SHOWN, Thumbnail
 from eval.report import read_results, results_page, results_tables, write_page, write_results
 from eval.suite import run_suite
-from eval.words import printable, short
+from eval.words import short
 
 HOSTILE = "[red]<script>alert(1)</script>\u202e]]><img src=x onerror=alert(2)>\x1b[31m{{ 7 * 7 }}"
 ENDLESS = HOSTILE + "<b>" * 10_000

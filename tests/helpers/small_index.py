@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_pipelines.words import printable
 from eval.encoder import DualEncoder
-from eval.words import printable
 from rins_mm.index.layout import (
     IndexedModel,
     IndexedSource,

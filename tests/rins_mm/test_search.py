@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
-from eval.words import printable
+from data_pipelines.words import printable
 from rins_mm import search
 from rins_mm.export.native import write_native
 from rins_mm.gallery import Gallery, open_gallery

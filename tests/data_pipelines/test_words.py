@@ -1,0 +1,16 @@
+"""Words from outside on the terminal."""
+
+import pytest
+
+from data_pipelines.errors import UserError, run_command
+
+
+def test_a_terminals_own_commands_in_a_message_are_not_given_to_the_terminal(capsys):
+    def mistaken(argv):
+        raise UserError("there is no shard \x1b]0;owned\x07\u202egnp.tar; name another")
+
+    with pytest.raises(SystemExit):
+        run_command(mistaken)
+    assert capsys.readouterr().err == (
+        "error: there is no shard \ufffd]0;owned\ufffd\ufffdgnp.tar; name another\n"
+    )
