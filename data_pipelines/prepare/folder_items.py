@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections import Counter
@@ -125,15 +126,23 @@ def _item_of(row: Row, folder: Path) -> Item:
         caption=row.caption,
         keywords=row.keywords,
         row=row.number,
-        broken=row.broken or ("" if row.file else "no file named"),
+        broken=row.broken or _fault_of_name(row.file, folder),
     )
+
+
+def _fault_of_name(file: str, folder: Path) -> str:
+    """Why a name in a table names no picture of the folder: tables come from other people."""
+    if not file:
+        return "no file named"
+    below = Path(os.path.abspath(folder / file)).is_relative_to(os.path.abspath(folder))
+    return "" if below else "outside the folder"
 
 
 def look_at(item: Item) -> Look:
     """Whether the item could be used if it stood alone.
 
-    Causes: "missing file", "picture file too large", "unsupported format", "unreadable file",
-    "empty caption", "caption too long", what the table or decoding finds.
+    Causes: "no file named", "outside the folder", "missing file", "picture file too large",
+    "unsupported format", "unreadable file", "empty caption", "caption too long", what the table or decoding finds.
     """
     facts = facts_of(item.path)
     cause = _fault_of_words(item)

@@ -55,6 +55,8 @@ BAD = [
     ({"file": "red.png", "caption": 7}, "empty caption"),
     ({"file": "red.png", "caption": "x" * 30_000}, "caption too long"),
     ({"caption": "no file"}, "no file named"),
+    ({"file": "../beside.png", "caption": "not from here"}, "outside the folder"),
+    ({"file": "/etc/passwd", "caption": "nor from there"}, "outside the folder"),
     ({"file": "x\0y.png", "caption": "nul"}, "missing file"),
 ]
 
@@ -94,9 +96,9 @@ def test_good_rows_become_samples_and_bad_rows_are_listed_by_cause(pictures, tmp
     ]
     causes = [cause for _, cause in BAD] + ["bad json line"]
     assert [row["cause"] for row in rejected] == causes
-    assert [row["row"] for row in rejected] == list(range(5, 16))
+    assert [row["row"] for row in rejected] == list(range(5, 18))
     described = json.loads((tmp_path / "out/dataset.json").read_text())
-    assert described["count"] == 15
+    assert described["count"] == 17
     assert described["successes"] == 4
     assert described["status_dict"]["empty caption"] == 2
     assert described["pictures_not_named"] == 1
