@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
+from process_census import megabytes_of
 
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.index import read_or_build_index
@@ -150,17 +151,11 @@ def memory_of_epochs(
 def tree_memory() -> dict[str, float]:
     """MB of this process and all below it: in all, and of that what is no file ("own").
 
-    A page counts in equal parts for all processes that share it (PSS). Pages of files, libraries
-    that is, are also shared with other programs, so "all" moves when those come and go.
+    Pages of files, libraries that is, are also shared with other programs, so "all" moves when those
+    come and go.
     """
-    kinds = {"Pss": "all", "Pss_Anon": "own", "Pss_Shmem": "own"}
-    kilobytes = {"all": 0, "own": 0}
-    for process in descendants(os.getpid()):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in kinds:
-                kilobytes[kinds[name]] += int(value.split()[0])
-    return {kind: number * 1024 / 1e6 for kind, number in kilobytes.items()}
+    megabytes = megabytes_of(descendants(os.getpid()))
+    return {kind: megabytes[kind] for kind in ("all", "own")}
 
 
 def descendants(process: int) -> list[int]:

@@ -4,12 +4,14 @@ import atexit
 import faulthandler
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from multiprocessing.context import BaseContext
+from multiprocessing.util import get_temp_dir
 from types import FrameType
 
 SECONDS_FOR_STACKS = 0.2
@@ -23,6 +25,9 @@ class WorkerProcesses:
         # No locks: each place has one writer, and is read at most a moment too early.
         self._process_ids = context.RawArray("q", num_workers)
         self._closed = context.RawValue("b", 0)
+        # Made here, the folder of the sockets is one for all, and the trainer removes it as it ends;
+        # the first worker would else make one of its own, which a signal leaves behind.
+        get_temp_dir()
         # A trainer that ends without closing them ends them by SIGTERM, which they mind then.
         atexit.register(self.close)
 
@@ -84,4 +89,10 @@ def _end_with_the_trainer() -> None:
     trainer = multiprocessing.parent_process()
     assert trainer is not None, "workers are started by a trainer"
     trainer.join()
+    remove_sockets()
     os._exit(1)
+
+
+def remove_sockets() -> None:
+    """Remove the folder of the sockets, which a trainer that ends without Python's own ending leaves."""
+    shutil.rmtree(get_temp_dir(), ignore_errors=True)

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from data_pipelines.errors import UserError
+from data_pipelines.worker_processes import remove_sockets
 from eval.ranks import Ranks
 from rins_mm.heartbeat import SHOWN_KEYS, Doing, Heartbeat, beat_of, connect
 
@@ -191,6 +192,7 @@ class Watch:
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         sys.stdout.flush()
         self._leave()
+        remove_sockets()
         os._exit(1)
 
     def _whose_fault(self, heartbeat: Heartbeat, *, timed_out: bool) -> str | None:

@@ -1,4 +1,5 @@
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -92,8 +93,14 @@ next(batches)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 {ending}
 """
+    temporary = folder / "tmp"
+    temporary.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
     )
 
 
@@ -119,7 +126,7 @@ def is_running(pid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pass", "time.sleep(100)"])
-def test_workers_end_with_their_trainer_even_when_it_is_killed(
+def test_workers_end_with_their_trainer_even_when_it_is_killed_and_leave_no_file(
     dataset, tokenizer, tmp_path, ending
 ):
     with script(dataset, tokenizer, tmp_path, 2, ending) as process:
@@ -133,3 +140,12 @@ def test_workers_end_with_their_trainer_even_when_it_is_killed(
     while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(is_running(pid) for pid in workers)
+    assert sockets_left(tmp_path) == []
+
+
+def sockets_left(folder):
+    """The folders of sockets in the temporary folder; torch makes others, which it keeps."""
+    deadline = time.monotonic() + 5
+    while (left := list((folder / "tmp").glob("pymp-*"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
