@@ -19,11 +19,11 @@ def draw_soak(results: dict[str, Any]) -> str:
     looks = results["looks"]
     minutes = [seconds / 60 for seconds in looks["seconds"]]
     by_process = looks["own_megabytes_of"]
+    of_kind = {kind: [by_process[name] for name in by_process if kind in name] for kind in KINDS}
     memory = {
-        f"{kind}s" if kind != "torchrun" else kind: _sums(
-            [by_process[name] for name in by_process if kind in name]
-        )
-        for kind in KINDS
+        kind if kind == "torchrun" else f"{kind}s": _sums(lines)
+        for kind, lines in of_kind.items()
+        if lines
     }
     panels: dict[str, Series] = {
         "Memory of all processes, MB": {
