@@ -55,6 +55,12 @@ test-long: .venv/.test
 kill-test: .venv/.test
 	RINS_MM_KILLS=20 .venv/bin/python -m pytest tests/end_to_end/test_random_kills.py -m long -s -q
 
+# A run of two ranks, watched for so long: what it holds must not grow, and nothing may be left of it.
+MINUTES ?= 30
+.PHONY: soak
+soak: .venv/.core
+	.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) --overwrite
+
 check: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .

@@ -30,7 +30,9 @@ def draw_soak(results: dict[str, Any]) -> str:
             "with libraries (PSS)": looks["megabytes"]["all"],
             "files apart": looks["megabytes"]["own"],
         },
-        "Of that, files apart, by kind of process, MB": memory,
+        "Files apart, by kind of process: more than at first, MB": {
+            name: [value - line[0] for value in line] for name, line in memory.items()
+        },
         "Counts, all processes together": {
             name.replace("_", " "): looks[name]
             for name in ("descriptors", "threads", "sockets", "shared_memory_entries", "processes")
@@ -59,18 +61,21 @@ def _panel(
     right, bottom = WIDTH - RIGHT, PANEL_HEIGHT - BOTTOM
     most = minutes[-1] or 1.0
     values = [value for line in series.values() for value in line if value is not None]
-    ticks = _ticks(0.0, max(values) or 1.0)
+    ticks = _ticks(min(0.0, *values), max(1.0, *values))
 
     def x(minute: float) -> float:
         return round(LEFT + (right - LEFT) * minute / most, 1)
 
     def y(value: float) -> float:
-        return round(bottom - (bottom - TOP) * value / ticks[-1], 1)
+        return round(bottom - (bottom - TOP) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
 
     parts = [f'<g transform="translate(0 {number * PANEL_HEIGHT})">']
     parts.append(f'<text x="{LEFT}" y="20" font-weight="bold">{escape(title)}</text>')
     parts.append(
         f'<rect x="{LEFT}" y="{TOP}" width="{x(warm_up) - LEFT:.1f}" height="{bottom - TOP}" fill="#f1f1f1"/>'
+    )
+    parts.append(
+        f'<text x="{x(warm_up) - 6:.1f}" y="{TOP + 14}" text-anchor="end" fill="#777">warm-up</text>'
     )
     for tick in ticks:
         parts.append(f'<path d="M{LEFT} {y(tick)}H{right}" stroke="#ddd"/>')
@@ -98,11 +103,11 @@ def _panel(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers, of which the last is no less than `high`."""
+    """A few round numbers, from no more than `low` to no less than `high`."""
     rough = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
-    return [low + step * n for n in range(math.ceil((high - low) / step) + 1)]
+    return [step * n for n in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
 def _sums(lines: Sequence[Sequence[float | None]]) -> list[float]:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-TOPICS = ("recipes", "data", "performance", "evaluation", "weights", "search")
+TOPICS = ("recipes", "data", "performance", "reliability", "evaluation", "weights", "search")
 PAGES = ("README.md", *(f"docs/{topic}.md" for topic in TOPICS))
 NONE = "\N{EN DASH}"
 ROOMS = ("data_pipelines", "eval", "rins_mm", "configs", "benchmarks", "docs")
@@ -243,6 +243,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "index search": lambda: _neighbour("benchmarks", "index_search_table").index_search_table(
         _results("index_search")
     ),
+    "soak": lambda: _neighbour("benchmarks", "soak_table").soak_table(_results("soak")),
+    "large": lambda: _neighbour("benchmarks", "large_table").large_table(_results("large")),
     "paper's claims": lambda: _neighbour("docs", "claims_table").claims_table(),
 }
 
