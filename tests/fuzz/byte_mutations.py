@@ -31,8 +31,9 @@ Change = Callable[[bytes, Random, bytes], bytes]
 def mutated_bytes(data: bytes, draws: Random, other: bytes = b"") -> bytes:
     """The data after one change or a few; `other` is what pieces are taken from."""
     for _ in range(draws.choice((1, 1, 1, 2, 3, 6))):
-        data = draws.choice(CHANGES)(data, draws, other)
-    return data[:MAX_BYTES]
+        # Copies of copies would fill the memory.
+        data = draws.choice(CHANGES)(data, draws, other)[:MAX_BYTES]
+    return data
 
 
 def raw_bytes(draws: Random, most: int = 2000) -> bytes:

@@ -22,18 +22,24 @@ VALUES: tuple[Any, ...] = (
     {"__class__": "os.system"},
 )  # fmt: skip
 
+MAX_TEXT = 200_000
+MAX_PLACES = 5_000
+"""Of a tree that is changed further: copies of copies would fill the memory."""
+
 Place = tuple[Any, Any]
 """A list or an object, and the index or name in it."""
 
 
 def mutated_json(text: bytes, draws: Random, other: bytes = b"", *, indent: int | None = 2) -> bytes:
     """JSON text after one change of its values or a few; now and then one of its bytes."""
-    tree = parsed(text)
+    tree = parsed(text) if len(text) <= MAX_TEXT else UNREADABLE
     if tree is UNREADABLE or draws.random() < 0.15:
         return mutated_bytes(text, draws, other)
     root = [tree]
     for _ in range(draws.choice((1, 1, 1, 2, 4))):
         places = list(_places(root))
+        if len(places) > MAX_PLACES:
+            break
         draws.choice(CHANGES)(*draws.choice(places), draws, places)
     return written(root[0], indent=indent)
 
