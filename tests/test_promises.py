@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 PAGES = ("SECURITY.md", "docs/promises.md")
-TO_COME = {"docs/hostile_inputs.md", "docs/fuzzing.md"}
-"""Pages that others write; here until they are there."""
+TO_COME = "(to come)"
+"""What stands behind the name of a page that is not written yet."""
 
 
-def tests_in(path: Path) -> set[str]:
+def names_of_tests(path: Path) -> set[str]:
     """Names of a file's tests, without importing it."""
     return {
         node.name
@@ -30,9 +30,11 @@ def named_in(text: str) -> set[str]:
 def missing(named: set[str], repository: Path) -> list[str]:
     """Those that are not there."""
     gone = []
-    for name in sorted(named - TO_COME):
+    for name in sorted(named):
         path, _, test = name.partition("::")
-        if not (repository / path).exists() or (test and test not in tests_in(repository / path)):
+        if not (repository / path).exists() or (
+            test and test not in names_of_tests(repository / path)
+        ):
             gone.append(name)
     return gone
 
@@ -49,7 +51,7 @@ def test_every_module_and_every_test_that_a_page_names_is_there(
 def test_a_test_that_was_renamed_would_be_missed(repository: Path) -> None:
     own = "tests/test_promises.py"
     named = named_in(
-        f"`{own}::test_that_was_renamed` and `{own}` and `{own}::{tests_in(Path(__file__)).pop()}`"
+        f"`{own}::test_that_was_renamed` and `{own}` and `{own}::{names_of_tests(Path(__file__)).pop()}`"
     )
     assert missing(named | {"docs/nowhere.md"}, repository) == [
         "docs/nowhere.md",
@@ -66,4 +68,4 @@ def test_every_row_of_a_table_has_its_proof(page: str, repository: Path) -> None
     for row in rows:
         proof = row.split(" | ")[-1]
         commands = re.search(r"`(?:make|python|torchrun) [^`]+`", proof)
-        assert named_in(proof) or commands, row
+        assert named_in(proof) or commands or TO_COME in proof, row
