@@ -56,10 +56,17 @@ kill-test: .venv/.test
 	RINS_MM_KILLS=20 .venv/bin/python -m pytest tests/end_to_end/test_random_kills.py -m long -s -q
 
 # A run of two ranks, watched for so long: what it holds must not grow, and nothing may be left of it.
-MINUTES ?= 30
+soak: MINUTES ?= 30
 .PHONY: soak
 soak: .venv/.core
 	.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) --overwrite
+
+# Every reader of what comes from outside, for so many minutes each; FUZZ_SEED=N repeats a search.
+fuzz: MINUTES ?= 10
+fuzz: FUZZ_SEED ?= $$(date +%Y%m%d)
+.PHONY: fuzz
+fuzz: .venv/.test
+	.venv/bin/python tests/fuzz all --minutes $(MINUTES) --seed $(FUZZ_SEED) --out fuzz.json --findings fuzz-findings
 
 check: .venv/.test
 	.venv/bin/ruff format --check .

@@ -17,8 +17,12 @@ def from_plain(kind: type[T], data: Mapping[str, Any]) -> T:
     hints = get_type_hints(kind)
     if unknown := sorted(data.keys() - hints.keys()):
         raise ValueError(f"{kind.__name__} has no field named {', '.join(unknown)}")
-    needed = (f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
-    if missing := sorted(set(needed) - data.keys()):
+    needed = {
+        field.name
+        for field in (fields(kind) if is_dataclass(kind) else ())
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    if missing := sorted(needed - data.keys()):
         raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: _decode(hints[name], value, name) for name, value in data.items()})
 

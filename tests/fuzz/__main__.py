@@ -1,8 +1,8 @@
 """Fuzz the readers of what comes from outside.
 
-    python tests/fuzz tar --minutes 10 --seed 1
-    python tests/fuzz all --minutes 1 --out fuzz.json --findings found
-    python tests/fuzz tar --replay found/tar-0
+python tests/fuzz tar --minutes 10 --seed 1
+python tests/fuzz all --minutes 1 --out fuzz.json --findings found
+python tests/fuzz tar --replay found/tar-0
 """
 
 import argparse
@@ -24,7 +24,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from target import Target  # noqa: E402
 from watching import watched  # noqa: E402
 
-TARGETS = ("tar", "shard_index", "signature", "config", "checkpoint", "export", "search_index", "picture", "caption")
+TARGETS = (
+    "tar",
+    "shard_index",
+    "signature",
+    "config",
+    "checkpoint",
+    "export",
+    "search_index",
+    "picture",
+    "caption",
+)
 MAX_MEGABYTES_PER_MINUTE = 1.0
 SPARE_FILES = 5
 """Open at the end and not at the beginning: some are closed by the collector of garbage."""

@@ -102,7 +102,11 @@ def _number_in_binary(data: bytes, draws: Random, other: bytes) -> bytes:
     width = draws.choice((1, 2, 4, 8))
     place = draws.randrange(len(data) + 1)
     value = (draws.choice(EDGES) * draws.choice((1, 1, 1, -1))) % (1 << (8 * width))
-    return data[:place] + value.to_bytes(width, draws.choice(("little", "big"))) + data[place + width :]
+    return (
+        data[:place]
+        + value.to_bytes(width, draws.choice(("little", "big")))
+        + data[place + width :]
+    )
 
 
 def _raw(data: bytes, draws: Random, other: bytes) -> bytes:

@@ -30,7 +30,9 @@ Place = tuple[Any, Any]
 """A list or an object, and the index or name in it."""
 
 
-def mutated_json(text: bytes, draws: Random, other: bytes = b"", *, indent: int | None = 2) -> bytes:
+def mutated_json(
+    text: bytes, draws: Random, other: bytes = b"", *, indent: int | None = 2
+) -> bytes:
     """JSON text after one change of its values or a few; now and then one of its bytes."""
     tree = parsed(text) if len(text) <= MAX_TEXT else UNREADABLE
     if tree is UNREADABLE or draws.random() < 0.15:
@@ -93,11 +95,15 @@ def _near_value(container: Any, key: Any, draws: Random, places: list[Place]) ->
     if isinstance(value, bool) or value is None:
         container[key] = not value
     elif isinstance(value, int):
-        container[key] = draws.choice((value + 1, value - 1, -value, value * 2, float(value % 2**60), str(value)[:20]))
+        container[key] = draws.choice(
+            (value + 1, value - 1, -value, value * 2, float(value % 2**60), str(value)[:20])
+        )
     elif isinstance(value, float):
         container[key] = draws.choice((-value, value * 1e300, value / 3, str(value)))
     elif isinstance(value, str):
-        container[key] = draws.choice((value.upper(), value[:-1], value + "x", value * 2, [value], value + "\n"))
+        container[key] = draws.choice(
+            (value.upper(), value[:-1], value + "x", value * 2, [value], value + "\n")
+        )
     else:
         container[key] = [value]
 
@@ -115,7 +121,16 @@ def _remove(container: Any, key: Any, draws: Random, places: list[Place]) -> Non
 
 def _rename(container: Any, key: Any, draws: Random, places: list[Place]) -> None:
     if isinstance(container, dict):
-        new = draws.choice((f"{key}x", str(key)[:-1], "", "__class__", "../" + str(key), draws.choice(list(container))))
+        new = draws.choice(
+            (
+                f"{key}x",
+                str(key)[:-1],
+                "",
+                "__class__",
+                "../" + str(key),
+                draws.choice(list(container)),
+            )
+        )
         container[new] = container.pop(key)
 
 

@@ -17,8 +17,25 @@ MAX_MEGABYTES = 300.0
 ADDRESS_SPACE = 4 << 30
 """Most that one input may ask for: the machine shall survive it."""
 
-COMMANDS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
-CHANGES = ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate", "os.chmod")
+COMMANDS = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+)
+CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.link",
+    "os.symlink",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+)
 FORBIDDEN = ("pickle.find_class", *COMMANDS)
 
 
@@ -30,7 +47,12 @@ class Sentinel:
         self.armed = False
         self._folder = str(folder)
         prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[2])}
-        self._readable = (self._folder, "/proc/self/", "<frozen ", *(f"{Path(prefix).resolve()}/" for prefix in prefixes))
+        self._readable = (
+            self._folder,
+            "/proc/self/",
+            "<frozen ",
+            *(f"{Path(prefix).resolve()}/" for prefix in prefixes),
+        )
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, details: tuple[Any, ...]) -> None:

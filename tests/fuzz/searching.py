@@ -96,7 +96,9 @@ class Report:
 
     def found(self, kind: str, detail: str, files: Files) -> None:
         """Note a finding, with the first few inputs that show it."""
-        entry = self.findings.setdefault(kind, {"count": 0, "detail": detail[:MAX_MESSAGE], "inputs": []})
+        entry = self.findings.setdefault(
+            kind, {"count": 0, "detail": detail[:MAX_MESSAGE], "inputs": []}
+        )
         entry["count"] += 1
         if len(entry["inputs"]) < INPUTS_OF_A_FINDING:
             entry["inputs"].append(marshal.dumps(files).hex())
@@ -158,7 +160,9 @@ class Search:
     def _next_input(self) -> Files:
         # What was kept last is nearest to what has not been seen.
         recent = self._kept[-8:] if self.draws.random() < 0.3 else self._kept
-        return self.target.mutate(self.draws.choice(recent), self.draws, self.draws.choice(self._kept))
+        return self.target.mutate(
+            self.draws.choice(recent), self.draws, self.draws.choice(self._kept)
+        )
 
     def _try(self, files: Files) -> bool:
         """Try one input; whether it reached something new."""
@@ -178,7 +182,9 @@ class Search:
             self.report.found(f"slow: {outcome}", f"{seconds:.1f} CPU seconds", files)
         peak = peak_megabytes()
         if peak - self._peak > MAX_MEGABYTES:
-            self.report.found(f"memory: {outcome}", f"{peak - self._peak:.0f} MB more than before", files)
+            self.report.found(
+                f"memory: {outcome}", f"{peak - self._peak:.0f} MB more than before", files
+            )
         self._peak = max(self._peak, peak)
         if self._sentinel.breaches:
             self.report.found(f"breach: {outcome}", "; ".join(self._sentinel.breaches), files)
@@ -209,14 +215,18 @@ class Search:
             outcome = f"{type(error).__name__} at {place_of(error)}"
             line = str(error)
             if isinstance(error, UserError) and (len(line) > MAX_MESSAGE or not line.isprintable()):
-                self.report.found(f"not one clear line: {outcome}", f"{len(line)} characters: {line!r}", files)
+                self.report.found(
+                    f"not one clear line: {outcome}", f"{len(line)} characters: {line!r}", files
+                )
         # Whatever else comes through is what is looked for.
         except BaseException as error:
             self._sentinel.armed = False
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             outcome = f"ESCAPED {type(error).__name__} at {place_of(error)}"
-            self.report.found(outcome, "".join(traceback.format_exception(error))[-MAX_MESSAGE:], files)
+            self.report.found(
+                outcome, "".join(traceback.format_exception(error))[-MAX_MESSAGE:], files
+            )
         finally:
             new = self._tracer.end()
             self._sentinel.armed = False

@@ -18,10 +18,12 @@ CONFIGS = (
     CaptionConfig(),
     CaptionConfig(kind="label"),
     CaptionConfig(kind="label_keywords", num_keywords=2),
-    CaptionConfig(kind="template", templates=("a {label} of {group}", "{keywords}", "{txt}", "{locales}")),
+    CaptionConfig(
+        kind="template", templates=("a {label} of {group}", "{keywords}", "{txt}", "{locales}")
+    ),
 )
 GOOD = (
-    b'{"label": "a cat", "keywords": ["pet", "animal"], "locales": {"de": "Katze"}, "group": "animals", "style": "flat"}',
+    b'{"label": "a cat", "keywords": ["pet", "animal"], "locales": {"de": "Katze"}, "group": "animals"}',
     b'{"label": "x", "keywords": [], "group": ["a", "b"]}',
     b"{}",
 )  # fmt: skip

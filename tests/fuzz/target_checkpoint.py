@@ -24,13 +24,20 @@ def seeds() -> list[Files]:
     """The checkpoints of a small run, with and without averaged weights, and one of the first version."""
     with tempfile.TemporaryDirectory() as name:
         run = SmallRun().train(range(2))
-        more = {"skipped_in_a_row": 1, "skipped_steps": 2, "steps_taken": [[0.5, 1.5]], "data": "abc"}
+        more = {
+            "skipped_in_a_row": 1,
+            "skipped_steps": 2,
+            "steps_taken": [[0.5, 1.5]],
+            "data": "abc",
+        }
         folder = run.save(Path(name), 2, average=run.model, **more)
         files = {f"{STEP}{path.name}": path.read_bytes() for path in folder.iterdir()}
         other = SmallRun("nadamw").train(range(2)).save(Path(name) / "other", 2)
         others = {f"{STEP}{path.name}": path.read_bytes() for path in other.iterdir()}
     first = dict(files)
-    first[STEP + MANIFEST] = first[STEP + MANIFEST].replace(b'"format_version": 2', b'"format_version": 1')
+    first[STEP + MANIFEST] = first[STEP + MANIFEST].replace(
+        b'"format_version": 2', b'"format_version": 1'
+    )
     return [files, others, first]
 
 
@@ -74,7 +81,7 @@ def attempt(files: Files, folder: Path) -> str:
 
 TARGET = Target(
     name="checkpoint",
-    what="newest_checkpoint, open_checkpoint, looks_whole, load_weights, restore_optimizer, StepGuard.restore and a step",
+    what="newest_checkpoint, looks_whole, load_weights, restore_optimizer, StepGuard.restore, and a step of training",
     attempt=attempt,
     seeds=seeds,
     mutate=mutate,

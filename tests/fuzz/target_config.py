@@ -31,14 +31,19 @@ def seeds() -> list[Files]:
     del second["init"]
     small = [{"format_version": version, "seed": 1} for version in (1, 2, 3)]
     small[0]["data"] = {"captions": {"field": "x"}}
-    return [{"config.json": json.dumps(data, indent=2).encode()} for data in (*made, first, second, *small)]
+    return [
+        {"config.json": json.dumps(data, indent=2).encode()}
+        for data in (*made, first, second, *small)
+    ]
 
 
 def mutate(files: Files, draws: Random, other: Files) -> Files:
     """Values of other kinds, fields lost and renamed; now and then any bytes."""
     if draws.random() < 0.01:
         return {"config.json": raw_bytes(draws)}
-    return {"config.json": mutated_json(files["config.json"], draws, other["config.json"])[:200_000]}
+    return {
+        "config.json": mutated_json(files["config.json"], draws, other["config.json"])[:200_000]
+    }
 
 
 def attempt(files: Files, folder: Path) -> str:

@@ -39,7 +39,9 @@ def mutate(files: Files, draws: Random, other: Files) -> Files:
     files = dict(files)
     for _ in range(draws.choice((1, 1, 2))):
         # The description decides what is built.
-        name = draws.choice([*files, "encoder.json", "encoder.json", "tokenizer.json", "tokenizer.model"])
+        name = draws.choice(
+            [*files, "encoder.json", "encoder.json", "tokenizer.json", "tokenizer.model"]
+        )
         data, piece = files.get(name, b""), other.get(name, b"")
         if name.endswith(".json"):
             files[name] = mutated_json(data, draws, piece)[:200_000]

@@ -26,9 +26,15 @@ def seeds() -> list[Files]:
     noise = np.random.default_rng(0).integers(0, 256, (24, 17, 4), dtype=np.uint8)
     made = []
     for mode in ("L", "RGB", "CMYK", "RGBA", "LA", "P", "1", "I;16", "YCbCr"):
-        picture = Image.fromarray(noise, "RGBA").convert("RGB" if mode in ("CMYK", "YCbCr", "I;16") else "RGBA")
+        picture = Image.fromarray(noise, "RGBA").convert(
+            "RGB" if mode in ("CMYK", "YCbCr", "I;16") else "RGBA"
+        )
         picture = picture.convert("L" if mode == "I;16" else mode) if mode != "RGBA" else picture
-        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257) if mode == "I;16" else picture
+        picture = (
+            Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+            if mode == "I;16"
+            else picture
+        )
         for form, options in (
             ("JPEG", {"quality": 60}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {"lossless": True}),
             ("WEBP", {"quality": 40}),
@@ -47,7 +53,10 @@ def mutate(files: Files, draws: Random, other: Files) -> Files:
     """Chunks and segments changed with lengths and sums that hold; or any bytes."""
     data, piece = files["input"], other["input"]
     if draws.random() < 0.01:
-        return {"input": draws.choice((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP")) + raw_bytes(draws)}
+        return {
+            "input": draws.choice((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"))
+            + raw_bytes(draws)
+        }
     if draws.random() < 0.5:
         return {"input": mutated_bytes(data, draws, piece)[:100_000]}
     if data[:4] == b"\x89PNG":
@@ -68,7 +77,19 @@ def _png(data: bytes, draws: Random, piece: bytes) -> bytes:
             case 1:
                 chunks.insert(draws.randrange(len(chunks)), (kind, content))
             case 2:
-                kinds = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"acTL")
+                kinds = (
+                    b"IHDR",
+                    b"PLTE",
+                    b"tRNS",
+                    b"IDAT",
+                    b"IEND",
+                    b"eXIf",
+                    b"iCCP",
+                    b"tEXt",
+                    b"zTXt",
+                    b"iTXt",
+                    b"acTL",
+                )
                 chunks[at] = draws.choice(kinds), content
             case 3 if kind == b"IDAT":
                 try:
@@ -82,7 +103,9 @@ def _png(data: bytes, draws: Random, piece: bytes) -> bytes:
                 chunks[at] = kind, content[:field] + number + content[field + 4 :]
             case _:
                 chunks[at] = kind, mutated_bytes(content, draws, piece)
-    packed = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+    packed = (
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks
+    )
     return data[:8] + b"".join(packed)
 
 

@@ -30,7 +30,13 @@ def seeds() -> list[Files]:
     with tempfile.TemporaryDirectory() as name:
         for number, rows in enumerate((5, 20)):
             folder = write_index(Path(name) / str(number), unit_rows(rows, WIDTH), per_shard=8)
-            made.append({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+            made.append(
+                {
+                    str(p.relative_to(folder)): p.read_bytes()
+                    for p in folder.rglob("*")
+                    if p.is_file()
+                }
+            )
     removed = {"removed.json": b'{"format_version": 1, "numbers": [1, 2]}'}
     left_out = {"left_out.jsonl": b'{"number": 9, "name": "x", "cause": "made up"}\n' * 2}
     return [made[0], {**made[1], **removed, **left_out}]
@@ -65,7 +71,10 @@ def _hashed(files: Files) -> Files:
         return files
     for place, shard in enumerate(facts["shards"][:10]):
         if isinstance(shard, dict):
-            for name, path in (("vectors", f"{place:05d}.npy"), ("metadata", f"{place:05d}.parquet")):
+            for name, path in (
+                ("vectors", f"{place:05d}.npy"),
+                ("metadata", f"{place:05d}.parquet"),
+            ):
                 data = files.get(f"{name}/{path}", b"")
                 shard[f"{name}_sha256"] = hashlib.sha256(data).hexdigest()
     try:

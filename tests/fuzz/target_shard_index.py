@@ -26,13 +26,33 @@ from data_pipelines.reader import read_sample
 
 KEPT = "a.tar.index.npz"
 TIME = 1_000_000_000
-DTYPES = ("<i8", ">i8", "<i4", "<u8", "|u1", "<f8", "<U5", "|S3", "|b1", "<c16", "<M8[s]", "|V8", "<U0", "|V0", "<f2")
+DTYPES = (
+    "<i8",
+    ">i8",
+    "<i4",
+    "<u8",
+    "|u1",
+    "<f8",
+    "<U5",
+    "|S3",
+    "|b1",
+    "<c16",
+    "<M8[s]",
+    "|V8",
+    "<U0",
+    "|V0",
+    "<f2",
+)
 
 
 @cache
 def shard() -> bytes:
     """Two samples and another, which lacks a part."""
-    made = hostile.sample() + hostile.sample(b"b", json=b'{"label": "b"}') + hostile.member(b"c.png", hostile.png())
+    made = (
+        hostile.sample()
+        + hostile.sample(b"b", json=b'{"label": "b"}')
+        + hostile.member(b"c.png", hostile.png())
+    )
     return made + bytes(1024)
 
 
@@ -88,7 +108,9 @@ def _change_entry(entries: dict[str, bytes], draws: Random) -> None:
         case 1:
             entries[draws.choice(list(entries))] = entries[name]
         case 2:
-            entries[draws.choice(("new.npy", "../out.npy", "x", name + "x", "/etc/x.npy"))] = entries.pop(name)
+            entries[draws.choice(("new.npy", "../out.npy", "x", name + "x", "/etc/x.npy"))] = (
+                entries.pop(name)
+            )
         case 3:
             entries[name] = mutated_bytes(entries[name], draws)
         case 4:
@@ -104,7 +126,19 @@ def _header_text(data: bytes, draws: Random) -> bytes:
     (length,) = struct.unpack("<H", data[8:10])
     text = data[10 : 10 + length].rstrip()
     descr = draws.choice((*DTYPES, "|O", "O", "i8,O", "x", "<i99", "<U999999999"))
-    shape = draws.choice(("()", "(0,)", "(-1,)", "(2, 2)", "(9999999999,)", "(99999999999999999999,)", "(1,)*99", "3", "(2.5,)"))
+    shape = draws.choice(
+        (
+            "()",
+            "(0,)",
+            "(-1,)",
+            "(2, 2)",
+            "(9999999999,)",
+            "(99999999999999999999,)",
+            "(1,)*99",
+            "3",
+            "(2.5,)",
+        )
+    )
     text = draws.choice((
         mutated_bytes(text, draws),
         b"{'descr': '%s', 'fortran_order': %s, 'shape': %s, }" % (
@@ -127,7 +161,10 @@ def _array_changed(data: bytes, draws: Random) -> bytes:
 def _other_array(array: np.ndarray, draws: Random) -> Any:
     choice = draws.randrange(6)
     if choice == 0:
-        return np.zeros(draws.choice(((), (0,), (1,), (3,), (2, 3), (3, 3), (3, 1), (1, 1, 3))), draws.choice(DTYPES))
+        return np.zeros(
+            draws.choice(((), (0,), (1,), (3,), (2, 3), (3, 3), (3, 1), (1, 1, 3))),
+            draws.choice(DTYPES),
+        )
     if choice == 1 and array.size:
         return array.reshape(-1)[: draws.randrange(array.size + 1)]
     if choice == 2 and array.size:
@@ -137,12 +174,24 @@ def _other_array(array: np.ndarray, draws: Random) -> Any:
     array = array.copy()
     if array.dtype.kind in "iu" and array.size:
         flat = array.reshape(-1)
-        value = draws.choice((*EDGES, -1, -2, int(flat[draws.randrange(flat.size)]) + draws.choice((1, -1, 512))))
+        value = draws.choice(
+            (*EDGES, -1, -2, int(flat[draws.randrange(flat.size)]) + draws.choice((1, -1, 512)))
+        )
         value %= 1 << (8 * array.itemsize)
         flat.view(f"u{array.itemsize}")[draws.randrange(flat.size)] = value
         return flat.reshape(array.shape)
     if array.dtype.kind == "U":
-        words = ("png", "txt", "exe", "", "x" * 300, "f" * 64, "0" * 64, "a\nb", hashlib.sha256(shard()).hexdigest())
+        words = (
+            "png",
+            "txt",
+            "exe",
+            "",
+            "x" * 300,
+            "f" * 64,
+            "0" * 64,
+            "a\nb",
+            hashlib.sha256(shard()).hexdigest(),
+        )
         return np.array([draws.choice(words) for _ in range(array.size)]).reshape(array.shape)
     return array
 

@@ -12,8 +12,8 @@ from rins_mm.models import signatures
 from rins_mm.models.signatures import LETTERS, MAX_CALLS, expand, group_sizes, parse
 
 GOOD = (
-    "AB", "A^3B", "A3B", "AAAB", "(AB)^2", "(A^3B)_2", "(AAB)_2", "A", "A^256", "(A^2(BC)^3)2D", "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-    "(AB)_4", "((A)2B)3", "(" * 16 + "A" + ")" * 16, "(A)_16", "AB^8C", "(((AB)2C)2D)2",
+    "AB", "A^3B", "A3B", "AAAB", "(AB)^2", "(A^3B)_2", "(AAB)_2", "A", "A^256", "(A^2(BC)^3)2D",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "(AB)_4", "((A)2B)3", "(" * 16 + "A" + ")" * 16, "(A)_16", "AB^8C", "(((AB)2C)2D)2",
 )  # fmt: skip
 PIECES = (
     "A", "B", "C", "Z", "a", "(", ")", "()", "^", "^2", "^0", "_", "_1", "_2", "_16", "_17", "2", "0", "00002", "256",
@@ -58,7 +58,9 @@ def by_substitution(signature: str) -> str | None:
     # Each level replaces a letter by the whole signature over letters of its own.
     for _ in range(int(degree or 1) - 1):
         calls = "".join(
-            LETTERS[LETTERS.index(outer) * len(letters) + letters.index(inner)] for outer in calls for inner in body
+            LETTERS[LETTERS.index(outer) * len(letters) + letters.index(inner)]
+            for outer in calls
+            for inner in body
         )
     return calls
 

@@ -25,8 +25,8 @@ SIZES = (
 )  # fmt: skip
 RECORDS = (
     (b"path", b"a/b.txt"), (b"path", b""), (b"path", b"../../canary.txt"), (b"path", b"x" * 3000), (b"path", b"a\0b"),
-    (b"size", b"0"), (b"size", b"512"), (b"size", b"1" * 19), (b"size", b"1" * 20), (b"size", b"-1"), (b"size", b"\xb2"),
-    (b"GNU.sparse.major", b"1"), (b"mtime", b"1.5"), (b"hdrcharset", b"BINARY"), (b"", b""), (b"linkpath", b"/etc"),
+    (b"size", b"0"), (b"size", b"512"), (b"size", b"1" * 19), (b"size", b"1" * 20), (b"size", b"-1"),
+    (b"size", b"\xb2"),    (b"GNU.sparse.major", b"1"), (b"mtime", b"1.5"), (b"hdrcharset", b"BINARY"), (b"", b""), (b"linkpath", b"/etc"),
 )  # fmt: skip
 
 
@@ -35,7 +35,13 @@ def seeds() -> list[Files]:
     whole = hostile.sample() + hostile.sample(b"folder/two.dots") + bytes(2 * BLOCK)
     named = hostile.member(b"././@LongLink", b"long/" * 40 + b"a.txt\0", b"L") + hostile.sample()
     paxed = hostile.pax(hostile.record(b"path", b"p.txt") + hostile.record(b"size", b"5"))
-    made = [whole, named, paxed + hostile.member(b"x", b"a cat"), _by_tarfile(tarfile.PAX_FORMAT), b""]
+    made = [
+        whole,
+        named,
+        paxed + hostile.member(b"x", b"a cat"),
+        _by_tarfile(tarfile.PAX_FORMAT),
+        b"",
+    ]
     made += [_by_tarfile(tarfile.GNU_FORMAT), _by_tarfile(tarfile.USTAR_FORMAT)]
     made += [case.make() for case in hostile.cases() if case.kind == "tar"]
     return [{"a.tar": data} for data in made if len(data) <= 100_000]
@@ -58,13 +64,19 @@ def mutate(files: Files, draws: Random, other: Files) -> Files:
         return {"a.tar": raw_bytes(draws)}
     for _ in range(draws.choice((1, 1, 2, 4))):
         change = draws.choice((_field, _field, _members, _member_more, _record_more, None))
-        data = change(data, draws, other["a.tar"]) if change else mutated_bytes(data, draws, other["a.tar"])
+        data = (
+            change(data, draws, other["a.tar"])
+            if change
+            else mutated_bytes(data, draws, other["a.tar"])
+        )
     return {"a.tar": _summed(data[:60_000]) if draws.random() < 0.9 else data[:60_000]}
 
 
 def _headers(data: bytes) -> list[int]:
     # What looks like one: its sum is read by the reader, not here.
-    return [at for at in range(0, len(data), BLOCK) if data[at + 257 : at + 262] == b"ustar" or not at]
+    return [
+        at for at in range(0, len(data), BLOCK) if data[at + 257 : at + 262] == b"ustar" or not at
+    ]
 
 
 def _field(data: bytes, draws: Random, other: bytes) -> bytes:
@@ -76,7 +88,9 @@ def _field(data: bytes, draws: Random, other: bytes) -> bytes:
     elif length == 12:
         new = draws.choice(SIZES)
     else:
-        new = draws.choice((mutated_bytes(old, draws, other), bytes(length), b"\xff" * length, b"a" * length))
+        new = draws.choice(
+            (mutated_bytes(old, draws, other), bytes(length), b"\xff" * length, b"a" * length)
+        )
     return data[: at + start] + new[:length].ljust(length, b"\0") + data[at + start + length :]
 
 
@@ -88,14 +102,29 @@ def _members(data: bytes, draws: Random, other: bytes) -> bytes:
 
 def _member_more(data: bytes, draws: Random, other: bytes) -> bytes:
     at = draws.choice(_headers(data) or [0])
-    name = draws.choice((b"a.txt", b"a.png", b"b.json", b"a", b".txt", b"a.", b"a/.txt", b"/", b"\xff.txt", b"A.TXT"))
+    name = draws.choice(
+        (
+            b"a.txt",
+            b"a.png",
+            b"b.json",
+            b"a",
+            b".txt",
+            b"a.",
+            b"a/.txt",
+            b"/",
+            b"\xff.txt",
+            b"A.TXT",
+        )
+    )
     content = bytes(draws.choice((0, 1, 511, 512, 513)))
     return data[:at] + hostile.member(name, content, bytes([draws.choice(KINDS)])) + data[at:]
 
 
 def _record_more(data: bytes, draws: Random, other: bytes) -> bytes:
     at = draws.choice(_headers(data) or [0])
-    records = b"".join(hostile.record(*draws.choice(RECORDS)) for _ in range(draws.choice((1, 2, 5))))
+    records = b"".join(
+        hostile.record(*draws.choice(RECORDS)) for _ in range(draws.choice((1, 2, 5)))
+    )
     if draws.random() < 0.3:
         records = mutated_bytes(records, draws, other)
     return data[:at] + hostile.pax(records[:60_000], draws.choice((b"x", b"x", b"g"))) + data[at:]
@@ -118,7 +147,7 @@ def attempt(files: Files, folder: Path) -> str:
     at = 0
     for member in members:
         assert member.offset >= at + BLOCK and member.offset % BLOCK == 0, (member, at)
-        assert 0 <= member.size and member.offset + member.size <= len(data), member
+        assert member.size >= 0 and member.offset + member.size <= len(data), member
         at = member.offset + member.size
     samples = list(group_members(iter(members), Counter()))
     parts = [part for sample in samples for part in sample.parts.values()]
@@ -147,7 +176,10 @@ def _agree(data: bytes, members: list[tar.Member]) -> None:
         return
     if len(theirs) >= len(members):
         places = {info.offset_data: info.size for info in theirs}
-        assert all(places.get(member.offset) == member.size for member in members), (members, places)
+        assert all(places.get(member.offset) == member.size for member in members), (
+            members,
+            places,
+        )
 
 
 TARGET = Target(

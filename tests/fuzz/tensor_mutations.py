@@ -29,10 +29,7 @@ def mutated_tensors(data: bytes, draws: Random, other: bytes = b"") -> bytes:
         for _ in range(draws.choice((1, 1, 2))):
             body = _entry_changed(entries, body, draws)
         header = json.dumps(entries).encode()
-    if draws.random() < 0.1:
-        length = draws.choice(EDGES) % 2**64
-    else:
-        length = len(header)
+    length = draws.choice(EDGES) % 2**64 if draws.random() < 0.1 else len(header)
     return struct.pack("<Q", length) + header + body
 
 
@@ -46,22 +43,37 @@ def _entry_changed(entries: dict[str, Any], body: bytes, draws: Random) -> bytes
         return body
     match draws.randrange(8):
         case 0:
-            entries[draws.choice((name + "x", "", "a/b", "../x", draws.choice(list(entries))))] = entries.pop(name)
+            entries[draws.choice((name + "x", "", "a/b", "../x", draws.choice(list(entries))))] = (
+                entries.pop(name)
+            )
         case 1:
             entry["dtype"] = draws.choice(KINDS)
         case 2:
-            entry["shape"] = draws.choice((*SHAPES, _listed(entry["shape"])[::-1], [*_listed(entry["shape"]), 1]))
+            entry["shape"] = draws.choice(
+                (*SHAPES, _listed(entry["shape"])[::-1], [*_listed(entry["shape"]), 1])
+            )
         case 3:
-            entry["data_offsets"] = [draws.choice((0, 4, len(body), 2**63)), draws.choice((0, 8, len(body), 2**64 - 1))]
+            entry["data_offsets"] = [
+                draws.choice((0, 4, len(body), 2**63)),
+                draws.choice((0, 8, len(body), 2**64 - 1)),
+            ]
         case 4:
-            entries["__metadata__"] = draws.choice(({}, {"a": "b"}, {"a": 1}, [], None, {"format": "pt" * 99}))
+            entries["__metadata__"] = draws.choice(
+                ({}, {"a": "b"}, {"a": 1}, [], None, {"format": "pt" * 99})
+            )
         case 5:
             # The same number of bytes in another kind, which the container takes for sound.
-            entry["dtype"] = {"F32": "I32", "F64": "I64", "I64": "F64"}.get(str(entry["dtype"]), "U8")
+            entry["dtype"] = {"F32": "I32", "F64": "I64", "I64": "F64"}.get(
+                str(entry["dtype"]), "U8"
+            )
         case 6:
             # Numbers that are none, of any size.
             place = draws.randrange(len(body) + 1) & ~3
-            body = body[:place] + draws.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f")) + body[place + 4 :]
+            body = (
+                body[:place]
+                + draws.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f"))
+                + body[place + 4 :]
+            )
         case _:
             del entries[name]
     return body

@@ -32,8 +32,16 @@ def test_planted_faults_are_found_each_by_its_kind_and_kept_as_inputs(tmp_path):
     )
     assert code == 1
     found = set(records["planted"]["findings"])
-    assert {kind.split()[0].rstrip(":") for kind in found} >= {"ESCAPED", "breach", "crash", "memory", "slow"}
-    assert any(kind.startswith("ESCAPED KeyError at tests/fuzz/target_planted.py") for kind in found)
+    assert {kind.split()[0].rstrip(":") for kind in found} >= {
+        "ESCAPED",
+        "breach",
+        "crash",
+        "memory",
+        "slow",
+    }
+    assert any(
+        kind.startswith("ESCAPED KeyError at tests/fuzz/target_planted.py") for kind in found
+    )
     assert any("SIGABRT" in kind for kind in found)
     (crashing,) = (path for path in kept.iterdir() if "SIGABRT" in (path / "WHAT").read_text())
     data = (crashing / "input").read_bytes()

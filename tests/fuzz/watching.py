@@ -76,7 +76,11 @@ def _child(
             return f"hang: killed after {worked:.0f} CPU seconds and {waited:.0f} by the clock"
         if progress and time.monotonic() - told > 20:
             told = time.monotonic()
-            print(f"{target.name}: {_line(folder / f'report-{seed}.json')}", file=sys.stderr, flush=True)
+            print(
+                f"{target.name}: {_line(folder / f'report-{seed}.json')}",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.1)
 
 
@@ -126,7 +130,9 @@ def _summary(
         "accepted": sum(n for name, n in outcomes.items() if not name[:1].isupper()),
         "steps_of_code": max((report["edges"] for report in reports), default=0),
         "slowest_cpu_seconds": round(max((r["slowest_seconds"] for r in reports), default=0.0), 3),
-        "peak_megabytes_over_rest": round(max((r["peak_megabytes"] for r in reports), default=0.0), 1),
+        "peak_megabytes_over_rest": round(
+            max((r["peak_megabytes"] for r in reports), default=0.0), 1
+        ),
         "resident_megabytes_per_minute": memory_slope(longest["memory"]),
         "open_files": longest["open_files"],
         "outcomes": dict(outcomes.most_common()),

@@ -14,6 +14,7 @@ from rins_mm.checkpoint import (
     MANIFEST,
     complete_steps,
     load_weights,
+    looks_whole,
     newest_checkpoint,
     open_checkpoint,
     read_tensors,
@@ -22,6 +23,8 @@ from rins_mm.checkpoint import (
     weights,
     write_manifest,
 )
+from rins_mm.guard import GuardConfig, StepGuard
+from rins_mm.optimizer_state import optimizer_state
 
 FILES = [
     "average.safetensors",
@@ -30,6 +33,12 @@ FILES = [
     "optimizer.safetensors",
     "state.json",
 ]
+
+
+def seal_again(folder, **facts):
+    """As somebody would who changes a file and wants it to pass for whole."""
+    (folder / MANIFEST).unlink()
+    write_manifest(folder, facts)
 
 
 # Of different kinds of state: counts as tensors and as plain numbers, factored and bf16 moments.
@@ -104,7 +113,7 @@ def test_a_missing_or_shortened_file_is_noticed(tmp_path, name):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"format_version": 1, "files": [1]}',
              '{"format_version": 1, "files": {"state.json": 3}}', '{"format_version": 2, "files": {}}',
-             '{"format_version": 1, "files": {}}']
+             '{"format_version": 1, "files": {}}', "[" * 100_000]
 )  # fmt: skip
 def test_a_manifest_that_says_something_else_is_refused_in_a_line(tmp_path, text):
     folder = SmallRun().save(tmp_path, 1)
@@ -254,3 +263,56 @@ def test_weights_of_another_model_are_refused_with_what_differs(tmp_path):
         load_weights(model, {**good, "2.bias": torch.zeros(7)}, tmp_path)
     # Nothing was copied by halves.
     assert all(torch.equal(value, good[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "[" * 100_000, "null", '{"skipped_steps": -1}', '{"skipped_in_a_row": "1"}',
+             '{"steps_taken": [[1.0]]}', '{"steps_taken": {"a": 1}}', "\x00"],
+)  # fmt: skip
+def test_a_state_that_no_run_has_saved_is_refused_in_a_line(tmp_path, text):
+    folder = SmallRun().train(range(1)).save(tmp_path, 1)
+    (folder / "state.json").write_text(text)
+    seal_again(folder, step=1)
+    with pytest.raises(UserError, match=r"/state\.json|checkpoint's state counts"):
+        StepGuard(GuardConfig()).restore(open_checkpoint(folder).state)
+
+
+def test_moments_of_another_run_are_refused_by_their_name(tmp_path):
+    run = SmallRun().train(range(2))
+    good, _ = optimizer_state(run.optimizer, run.model)
+    changes = {
+        "no such parameter": {"x/exp_avg": torch.zeros(1)},
+        "the shape": {"0.weight/exp_avg": torch.zeros(2, 2)},
+        "numbers of": {"0.weight/exp_avg": torch.zeros(4, 3, 3, 3, dtype=torch.int32)},
+        "no count of steps": {"0.weight/step": torch.zeros(3)},
+        "it holds exp_avg, more, step": {"0.weight/more": torch.zeros(())},
+    }
+    for words, change in changes.items():
+        tensors = {**good, **change}
+        if "more" in words:
+            del tensors["0.weight/exp_avg_sq"]
+        folder = run.save(tmp_path, 2)
+        save_tensors(tensors, folder / "optimizer.safetensors")
+        seal_again(folder, step=2)
+        with pytest.raises(UserError, match=words):
+            SmallRun().restore(open_checkpoint(folder))
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "3", '{"0.weight/step": "x"}', "[" * 100_000])
+def test_numbers_of_an_optimizer_that_are_none_are_refused_in_a_line(tmp_path, text):
+    folder = SmallRun().train(range(1)).save(tmp_path, 1)
+    (folder / "optimizer.json").write_text(text)
+    seal_again(folder, step=1)
+    with pytest.raises(UserError, match=r"/optimizer\.json|the optimizer's state in"):
+        SmallRun().restore(open_checkpoint(folder))
+
+
+def test_a_size_that_is_not_the_files_is_damage_for_whoever_looks(tmp_path):
+    folder = SmallRun().train(range(1)).save(tmp_path, 1)
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    del manifest["manifest_sha256"]
+    manifest["files"]["state.json"]["bytes"] += 1
+    (folder / "MANIFEST.json").write_text(json.dumps({**manifest, "format_version": 1}))
+    assert not looks_whole(folder)
+    with pytest.raises(UserError, match=r"state\.json is damaged: its SHA-256 or its size"):
+        open_checkpoint(folder)

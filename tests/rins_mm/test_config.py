@@ -18,6 +18,7 @@ from rins_mm.config import (
     build_tokenizer,
 )
 from rins_mm.guard import GuardConfig
+from rins_mm.index.layout import IndexShard
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.text_tower import TextTowerConfig
@@ -114,6 +115,7 @@ def test_unknown_names_are_errors_that_name_them(plain, names):
         ({"image": {"stem_channels": [1, "2"]}}, "stem_channels"),
         ({"image": {"mean": [0.5, 0.5]}}, "mean"),
         ({"data": {"positives": ["caption", "diagonal"]}}, "positives"),
+        ({"ema_decay": 10**400}, "ema_decay"),
     ],
 )
 def test_values_of_a_wrong_type_are_errors_that_name_the_field(plain, name):
@@ -138,6 +140,12 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
         "{}",
         '{"format_version": 4}',
         '{"format_version": 3, "seed": "x"}',
+        "[" * 100_000,
+        '{"format_version": 1, "data": []}',
+        '{"format_version": 1, "data": {"captions": "text"}}',
+        '{"format_version": 1, "data": {"captions": [1]}}',
+        '{"format_version": 3, "loss": {"tile_size": true}}',
+        '{"format_version": 3, "augmentation": {"min_scale": %s}}' % ("9" * 400),
     ],
 )
 def test_a_record_that_cannot_be_read_is_refused_by_its_path(tmp_path, text):
@@ -261,3 +269,8 @@ def test_a_tokenizer_of_another_size_is_refused_with_the_flag_that_mends_it():
         build_tokenizer(config)
     tokenizer = build_tokenizer(replace(GOOD, text=TextTowerConfig(context_length=7)))
     assert (tokenizer.vocab_size, tokenizer.context_length) == (own, 7)
+
+
+def test_what_has_no_default_is_missed_by_its_name():
+    with pytest.raises(ValueError, match="IndexShard lacks metadata_sha256, num_numbers"):
+        from_plain(IndexShard, {"first_number": 0, "num_pictures": 1, "vectors_sha256": ""})

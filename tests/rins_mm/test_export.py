@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickletools
+import resource
 import shutil
 from pathlib import Path
 
@@ -146,6 +147,30 @@ def test_a_description_that_was_sealed_but_makes_no_sense_is_a_mistake(copied, d
     write_manifest(copied, {})
     with pytest.raises(UserError, match=str(copied)):
         rins_mm.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("tower", "setting", "value"),
+    [
+        ("text", "depth", 10**9), ("text", "width", 10**9), ("text", "mlp_width", 10**9), ("text", "num_heads", -2),
+        ("text", "context_length", 10**12), ("image", "depth", 10**9), ("image", "width", 10**7),
+        ("image", "image_size", 10**9), ("image", "patch_size", 0), ("image", "num_heads", 0),
+        ("image", "stem_channels", [10**9]), ("image", "name", "eva_giant_patch14_560"),
+    ],
+)  # fmt: skip
+def test_a_description_of_any_size_is_refused_before_anything_of_that_size_is_made(
+    copied, tower, setting, value
+):
+    path = copied / "encoder.json"
+    described = json.loads(path.read_text())
+    described[tower][setting] = value
+    path.write_text(json.dumps(described))
+    (copied / "MANIFEST.json").unlink()
+    write_manifest(copied, {})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"no model that can be built|are of another model"):
+        rins_mm.load(copied)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
 def test_weights_of_another_model_are_refused(copied):

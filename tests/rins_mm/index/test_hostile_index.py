@@ -96,6 +96,7 @@ CASES = {
     "code in the header": (
         vectors_of(header("(__import__('os').mkdir('unpickled'), 8)")), "00000.npy is damaged",
     ),
+    "a header that stops inside of a string": (vectors_of(header("(29, """)), "00000.npy is damaged"),
     "no header": (vectors_of(b"\0" * 500), "00000.npy is damaged"),
     "an empty file": (vectors_of(b""), "00000.npy is damaged"),
     "a later version": (vectors_of(b"\x93NUMPY\x02\x00" + bytes(64)), "it is of version"),
