@@ -1,5 +1,6 @@
 """Changes to JSON that leave it JSON (mostly): values of other kinds, fields lost, doubled, renamed, nested."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from random import Random
@@ -83,7 +84,8 @@ def _places(root: list) -> Iterator[Place]:
 
 
 def _other_value(container: Any, key: Any, draws: Random, places: list[Place]) -> None:
-    container[key] = draws.choice(VALUES)
+    # A copy: what is shared would be changed everywhere, and could come to hold itself.
+    container[key] = copy.deepcopy(draws.choice(VALUES))
 
 
 def _raw_value(container: Any, key: Any, draws: Random, places: list[Place]) -> None:
@@ -135,7 +137,7 @@ def _rename(container: Any, key: Any, draws: Random, places: list[Place]) -> Non
 
 
 def _add(container: Any, key: Any, draws: Random, places: list[Place]) -> None:
-    value = draws.choice(VALUES)
+    value = copy.deepcopy(draws.choice(VALUES))
     if isinstance(container, dict):
         container[draws.choice(("new", "", "path", "a/b", "\ud800", "self"))] = value
     elif len(container) > 1:

@@ -26,7 +26,8 @@ SIZES = (
 RECORDS = (
     (b"path", b"a/b.txt"), (b"path", b""), (b"path", b"../../canary.txt"), (b"path", b"x" * 3000), (b"path", b"a\0b"),
     (b"size", b"0"), (b"size", b"512"), (b"size", b"1" * 19), (b"size", b"1" * 20), (b"size", b"-1"),
-    (b"size", b"\xb2"),    (b"GNU.sparse.major", b"1"), (b"mtime", b"1.5"), (b"hdrcharset", b"BINARY"), (b"", b""), (b"linkpath", b"/etc"),
+    (b"size", b"\xb2"), (b"GNU.sparse.major", b"1"), (b"mtime", b"1.5"), (b"hdrcharset", b"BINARY"),
+    (b"", b""), (b"linkpath", b"/etc"),
 )  # fmt: skip
 
 
