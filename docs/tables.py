@@ -16,7 +16,9 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-TOPICS = ("recipes", "data", "performance", "reliability", "evaluation", "weights", "search")
+TOPICS = (
+    "recipes", "data", "performance", "reliability", "evaluation", "weights", "search", "fuzzing",
+)  # fmt: skip
 PAGES = ("README.md", *(f"docs/{topic}.md" for topic in TOPICS))
 NONE = "\N{EN DASH}"
 ROOMS = ("data_pipelines", "eval", "rins_mm", "configs", "benchmarks", "docs")
@@ -226,6 +228,22 @@ def _neighbour(folder: str, name: str) -> ModuleType:
         sys.path.pop(0)
 
 
+def fuzzing() -> str:
+    """What the last long search in each reader tried and found."""
+    rows = [
+        "| target | minutes (of the CPU) | inputs | accepted | outcomes | slowest | memory | growth | found |"
+    ]
+    rows.append("| --- |" + " ---: |" * 8)
+    for name, row in sorted(_results("fuzz").items()):
+        rows.append(
+            f"| `{name}` | {row['minutes']:.0f} ({row['cpu_minutes']:.1f}) | {row['executions']:,} "
+            f"| {row['accepted']:,} | {row['distinct_outcomes']} | {row['slowest_cpu_seconds']:.3f} s "
+            f"| {row['peak_megabytes_over_rest']:.0f} MB | {row['resident_megabytes_per_minute']:.2f} MB/min "
+            f"| {len(row['findings'])} |"
+        )
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "map": house_map,
     "emoji results": lambda: _neighbour("docs", "emoji_tables").demo_results(),
@@ -245,6 +263,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "soak": lambda: _neighbour("benchmarks", "soak_table").soak_table(_results("soak")),
     "large": lambda: _neighbour("benchmarks", "large_table").large_table(_results("large")),
+    "fuzzing": fuzzing,
     "paper's claims": lambda: _neighbour("docs", "claims_table").claims_table(),
 }
 

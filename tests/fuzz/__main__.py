@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
     parser.add_argument("targets", nargs="+", choices=[*TARGETS, "planted", "all"])
     parser.add_argument("--minutes", type=float, default=10.0, help="of each target")
+    parser.add_argument("--least", type=int, default=0, help="inputs of each target, however long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON to add the records to, one for each target")
     parser.add_argument("--findings", type=Path, help="folder for the inputs of what was found")
@@ -55,7 +56,9 @@ def main(argv: list[str]) -> int:
         return replay(target_of(names[0]), command.replay)
     clean = True
     for name in names:
-        record = watched(target_of(name), seconds=command.minutes * 60, seed=command.seed)
+        record = watched(
+            target_of(name), seconds=command.minutes * 60, seed=command.seed, least=command.least
+        )
         clean = told(record, command.findings) and clean
         if command.out:
             write(record, command.out)

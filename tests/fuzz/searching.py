@@ -127,8 +127,8 @@ class Search:
         self._peak = self._at_rest = 0.0
         self._files_before = 0
 
-    def run(self, seconds: float) -> None:
-        """Try the seeds, then changes of them."""
+    def run(self, seconds: float, least: int) -> None:
+        """Try the seeds, then changes of them: for so long, and so many inputs at least."""
         emptied(self._folder)
         limit_address_space()
         gc.collect()
@@ -138,7 +138,7 @@ class Search:
         self._files_before = open_files()
         begin = time.monotonic()
         reported = remembered = 0.0
-        while (passed := time.monotonic() - begin) < seconds:
+        while (passed := time.monotonic() - begin) < seconds or self.report.executions < least:
             files = self._next_input()
             if self._try(files) and len(self._kept) < MAX_KEPT:
                 self._kept.append(files)

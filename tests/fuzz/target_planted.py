@@ -1,15 +1,16 @@
 """A reader with planted faults: what the search must find."""
 
 import os
-import time
 from pathlib import Path
 from random import Random
 
 from byte_mutations import mutated_bytes
-from limits import MAX_SECONDS
 from target import Files, Target
 
 from data_pipelines.errors import UserError
+
+LARGE = b"c: memory"
+"""A seed, as it is: met again and again, this fault would leave no time for the others."""
 
 
 def mutate(files: Files, draws: Random, other: Files) -> Files:
@@ -19,7 +20,7 @@ def mutate(files: Files, draws: Random, other: Files) -> Files:
 
 def attempt(files: Files, folder: Path) -> str:
     """Read a letter and a number; some of them do what none may."""
-    data, begin = files["input"], time.process_time()
+    data = files["input"]
     if not data[:1].isalpha():
         raise UserError("it does not begin with a letter")
     match data[0] % 6:
@@ -29,19 +30,16 @@ def attempt(files: Files, folder: Path) -> str:
             (folder.parent / "outside").write_text("x")
         case 2 if len(data) > 30:
             os.abort()
-        case 3:
+        case 3 if data == LARGE:
             bytearray(400 << 20)
-        case 4:
-            while time.process_time() - begin < 1.1 * MAX_SECONDS:
-                pass
     return "read"
 
 
 TARGET = Target(
     name="planted",
-    what="five faults, one of which ends the process",
+    what="four faults, one of which ends the process",
     attempt=attempt,
-    seeds=lambda: [{"input": data} for data in (b"h1", b"5", b"q12")],
+    seeds=lambda: [{"input": data} for data in (b"h1", b"5", b"q12", LARGE)],
     mutate=mutate,
     documented=(UserError,),
 )

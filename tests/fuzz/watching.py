@@ -20,8 +20,11 @@ SETTLING_SHARE = 0.5
 """Of the time, in which the search still meets much that is new; memory is judged in what follows."""
 
 
-def watched(target: Target, *, seconds: float, seed: int, progress: bool = True) -> dict[str, Any]:
-    """Fuzz one target for so long and say what came of it, as plain values for JSON."""
+def watched(target: Target, *, seconds: float, seed: int, least: int = 0) -> dict[str, Any]:
+    """Fuzz one target and say what came of it, as plain values for JSON.
+
+    For so long, and longer where fewer than `least` inputs have been tried by then.
+    """
     board, reports = Board(), []
     deaths: dict[str, tuple[int, Files]] = {}
     begin = time.monotonic()
@@ -32,9 +35,10 @@ def watched(target: Target, *, seconds: float, seed: int, progress: bool = True)
         os.environ["RINS_MM_CACHE"] = f"{name}/input/cache"
         for child_seed in range(seed, seed + MAX_DEATHS):
             left = seconds - (time.monotonic() - begin)
-            if left <= 0:
+            tried = sum(report["executions"] for report in reports)
+            if left <= 0 and tried >= least:
                 break
-            ended = _child(target, child_seed, left, Path(name), board, progress)
+            ended = _child(target, child_seed, left, least - tried, Path(name), board)
             path = Path(name) / f"report-{child_seed}.json"
             if path.exists():
                 reports.append(json.loads(path.read_text()))
@@ -46,7 +50,7 @@ def watched(target: Target, *, seconds: float, seed: int, progress: bool = True)
 
 
 def _child(
-    target: Target, seed: int, seconds: float, folder: Path, board: Board, progress: bool
+    target: Target, seed: int, seconds: float, least: int, folder: Path, board: Board
 ) -> str:
     """How a child that searches for so long has ended: "finished", or what killed it."""
     board.clear()
@@ -54,7 +58,7 @@ def _child(
     if child == 0:
         status = 1
         try:
-            Search(target, seed, folder, board).run(seconds)
+            Search(target, seed, folder, board).run(seconds, least)
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -74,7 +78,7 @@ def _child(
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return f"hang: killed after {worked:.0f} CPU seconds and {waited:.0f} by the clock"
-        if progress and time.monotonic() - told > 20:
+        if time.monotonic() - told > 20:
             told = time.monotonic()
             print(
                 f"{target.name}: {_line(folder / f'report-{seed}.json')}",
