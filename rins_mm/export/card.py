@@ -1,10 +1,12 @@
 """The model card: README.md of an exported folder."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from eval.encoder import DEFAULT_VARIANT
+from eval.words import short
 from rins_mm.export.formats import FORMATS, ExportJob
 from rins_mm.export.unrolled import growth
 from rins_mm.models.signatures import expand
@@ -14,6 +16,14 @@ METRICS = (
     "text_retrieval_recall@1", "text_retrieval_recall@5",
 )  # fmt: skip
 """Of an evaluation, those that the card shows where a task has them."""
+
+
+_MARKS = re.compile(r"([\\`\[\]<>|&])")
+
+
+def _words(text: object) -> str:
+    """Words from a run or an evaluation, in one line in which Markdown finds no link, picture, code or HTML."""
+    return _MARKS.sub(r"\\\1", short(text, 2000))
 
 
 def write_card(name: str, job: ExportJob, folder: Path) -> None:
@@ -38,7 +48,7 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
         "---",
         "",
     )
-    yield f"# {job.encoder.name}"
+    yield f"# {_words(job.encoder.name)}"
     yield ""
     yield (
         "Two encoders of one space: pictures and captions become unit vectors, and what belongs together is near. "
@@ -57,7 +67,7 @@ def _lines(name: str, job: ExportJob) -> Iterator[str]:
     yield "## Training"
     yield ""
     yield from (
-        f"- {key}: {value}" for key, value in {"source": job.source, **job.training}.items()
+        f"- {key}: {_words(value)}" for key, value in {"source": job.source, **job.training}.items()
     )
     yield ""
     yield "## Evaluation"
@@ -107,7 +117,7 @@ def _evaluation(job: ExportJob) -> Iterator[str]:
     yield "| --- | --- |" + " ---: |" * len(names)
     for result, shown in rows:
         cells = [f"{100 * shown[name]:.1f}" if name in shown else "" for name in names]
-        yield f"| {result['name']} | {_depth(result, job)} | " + " | ".join(cells) + " |"
+        yield f"| {_words(result['name'])} | {_depth(result, job)} | " + " | ".join(cells) + " |"
     yield ""
     yield "Percent, measured before the export on the encoder that it is compared with."
 
@@ -115,7 +125,7 @@ def _evaluation(job: ExportJob) -> Iterator[str]:
 def _depth(result: Mapping[str, Any], job: ExportJob) -> str:
     depth = str(result["variant"])
     is_this = depth != DEFAULT_VARIANT and expand(depth) == expand(job.text_signature)
-    return f"**{depth}** (exported)" if is_this else depth
+    return f"**{_words(depth)}** (exported)" if is_this else _words(depth)
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, float]:

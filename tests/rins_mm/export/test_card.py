@@ -40,3 +40,13 @@ def test_the_card_tells_growth_training_and_licence(tmp_path):
     assert "none was stated" in card(tmp_path)
     assert "text tower" not in card(tmp_path, "native").split("## Use")[0]
     assert "the image encoder alone" in card(tmp_path, "timm")
+
+
+def test_words_of_a_run_or_an_evaluation_stay_words_in_markdown(tmp_path):
+    hostile = "a ![x](http://evil.example/x.png) <img src=y> `c` | d\n```python\nimport os"
+    row = {"name": hostile, "variant": "AB", "metrics": {"acc1": 0.5}}
+    text = card(tmp_path, evaluations=[row], training={"shards": hostile})
+    (table,) = (line for line in text.splitlines() if "evil" in line and line.startswith("|"))
+    assert len(table.replace(r"\|", "").split("|")) == 5
+    assert text.count("```") == 2 and "import os" not in snippet_of(text)
+    assert r"!\[x\](http" in text and r"\<img" in text
