@@ -63,8 +63,11 @@ class Stream:
 
     def _order(self, source: int, epoch: int) -> EpochOrder:
         if (source, epoch) not in self._orders:
-            # A batch may straddle two epochs; older ones do not come again.
-            self._orders.pop((source, epoch - 2), None)
+            # A batch may straddle two epochs; older ones do not come again. Not all of them came here:
+            # between two batches of a worker lie those of the others, and with them whole epochs of few samples.
+            for other, old in list(self._orders):
+                if other == source and abs(epoch - old) > 1:
+                    del self._orders[other, old]
             self._orders[source, epoch] = EpochOrder(
                 self._sizes[source],
                 seed=self._seed,

@@ -1,7 +1,9 @@
 """Arithmetic of resuming and of sharing out, and both directions between webdataset and this reader."""
 
+import gc
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from data_pipelines.order import EpochOrder, stream_positions
 from data_pipelines.reader import read_sample
 from data_pipelines.samples import decoded_sample
 from data_pipelines.shard_writer import write_shard
+from data_pipelines.stream import Stream
 
 # webdataset leaves its shards to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -135,3 +138,23 @@ def test_our_pictures_and_records_are_decoded_by_webdataset(tmp_path):
     (theirs,) = webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode("rgb8")
     np.testing.assert_array_equal(theirs["png"], np.asarray(picture))
     assert (theirs["json"], theirs["txt"]) == (record, "a cat")
+
+
+def test_a_worker_that_passes_over_whole_epochs_keeps_no_order_of_any(dataset):
+    size = dataset.num_samples
+    places = Stream(dataset, seed=0, block_size=size)
+
+    def bytes_after(batches):
+        for number in batches:
+            # The second of four workers, with batches that are a little longer than an epoch.
+            first = (4 * number + 1) * (size + 1)
+            _ = places[first : first + size + 1]
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = bytes_after(range(50))
+        assert bytes_after(range(50, 250)) - before < 50_000
+    finally:
+        tracemalloc.stop()
