@@ -7,6 +7,7 @@ Sound JPEGs are decoded by simplejpeg, which gives Pillow's pixels in less time;
 word on all that is odd.
 """
 
+import warnings
 from io import BytesIO
 
 import numpy as np
@@ -19,6 +20,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.jpeg import num_scans, plain_size, sound_pixels
+
+# One picture's metadata can be wrong ten thousand times, and each would be a line on the terminal.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 MAX_PIXELS = 64_000_000
 MAX_SCANS = 100

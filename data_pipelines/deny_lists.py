@@ -18,6 +18,10 @@ import numpy as np
 from data_pipelines.errors import UserError
 from data_pipelines.grouping import key_as_text
 from data_pipelines.index import ShardIndex
+from data_pipelines.plain_files import require_plain
+
+MAX_LINE = 2**16
+"""Characters of a line of a deny-list."""
 
 Denied = dict[str, dict[str, set[str]]]
 """Keys by the contents of the shard (empty: any) by its file name."""
@@ -60,17 +64,21 @@ def read_deny_lists(paths: Sequence[str]) -> Denied:
     denied: Denied = {}
     for path in map(Path, paths):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            require_plain(path)
+            with path.open(encoding="utf-8") as file:
+                # Of a line without end no more is read than what shows that it is none.
+                for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), start=1):
+                    if line.strip():
+                        shard, content, key = _parsed(
+                            line, f"line {number} of the deny-list {path}"
+                        )
+                        denied.setdefault(shard, {}).setdefault(content, set()).add(key)
         except OSError as error:
             raise UserError(
                 f"the deny-list {path} cannot be read ({error.strerror}); check the path"
             ) from error
         except UnicodeDecodeError as error:
             raise UserError(f"the deny-list {path} is not UTF-8; it must be JSON lines") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                shard, content, key = _parsed(line, f"line {number} of the deny-list {path}")
-                denied.setdefault(shard, {}).setdefault(content, set()).add(key)
     return denied
 
 

@@ -18,6 +18,7 @@ from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import DataConfig, open_training_data, train_batches
 from data_pipelines.manifest import Dataset
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.plain_values import from_plain
 from data_pipelines.stream import Stream
 
@@ -173,10 +174,10 @@ def _as_the_run(command: KeysCommand, run: Path) -> tuple[KeysCommand, DataConfi
         raise UserError(f"both --run {run} and shards are named; keep one of the two")
     path = run / "config.json" if run.is_dir() else run
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = read_plain_json(path)
         config = from_plain(DataConfig, recorded["data"])
         batch_size, seed = int(recorded["batch_size"]), int(recorded["seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, OSError, OverflowError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no configuration of a run that can be read here ({error}); name a run's folder"
         ) from error

@@ -18,12 +18,17 @@ from data_pipelines.deny_lists import contents_of
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.index import ShardIndex
 from data_pipelines.manifest import open_dataset
+from data_pipelines.plain_files import require_plain
 from data_pipelines.progress import with_progress
 from data_pipelines.whole_files import refuse_existing, write_whole
 
 Uids = Shaped[np.ndarray, " N"]
 """Sixteen bytes each."""
 UID_DIGITS = 32
+MAX_UID_BYTES = 2**38
+"""Of a list of uids: ten billion samples."""
+MAX_ROW_BYTES = 2**20
+"""Of a row of a table, in the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,10 @@ def main(argv: list[str]) -> None:
 def read_uids(path: Path) -> Uids:
     """The uids in a file. Raises UserError for a file that holds something else."""
     try:
+        require_plain(path, MAX_UID_BYTES)
         if path.suffix == ".npy":
-            pairs = np.load(path, allow_pickle=False)
+            # Mapped: a header may claim any size, and the file must have it.
+            pairs = np.load(path, allow_pickle=False, mmap_mode="r")
             if pairs.dtype != np.dtype("u8,u8"):
                 raise ValueError(f"numbers of the kind {pairs.dtype}")
             # Largest digits first, as the hexadecimal form has them.
@@ -113,12 +120,16 @@ def _uids_by_key(shard: ShardIndex) -> dict[str, str]:
             "reading Parquet needs pyarrow; install it with: pip install 'rins_mm[prepare]'"
         ) from error
     try:
+        facts = pyarrow.parquet.read_metadata(path)
+        unpacked = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
+        if unpacked > MAX_ROW_BYTES * max(1, facts.num_rows):
+            raise ValueError(f"{facts.num_rows:,} rows unpack to {unpacked:,} bytes")
         columns = pyarrow.parquet.read_table(path, columns=["key", "uid"]).to_pydict()
         pairs = zip(columns["key"], columns["uid"], strict=True)
         found = {key: uid for key, uid in pairs if isinstance(key, str) and isinstance(uid, str)}
         _packed(list(found.values()))
         return found
-    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
+    except (pyarrow.ArrowException, KeyError, ValueError, OSError, MemoryError) as error:
         reason = (str(error).splitlines() or ["?"])[0]
         raise UserError(f"{path} has no columns key and uid as DataComp has ({reason})") from error
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import sentencepiece
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 
 Canonicalization = Literal["none", "lower", "lower_no_punctuation", "bag_of_words"]
 
@@ -22,7 +23,7 @@ FORMAT_VERSION = 1
 MAX_MODEL_BYTES = 64 * 2**20
 """No sentencepiece model in use comes near; a larger file is something else."""
 MAX_SETTINGS_BYTES = 2**16
-"""Of a file of settings; what is longer is cut, and so no JSON any more."""
+"""Of a file of settings."""
 
 # The one vocabulary that CLIP has (bpe_simple_vocab_16e6.txt.gz).
 CLIP_VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
@@ -76,15 +77,14 @@ def load_tokenizer(folder: Path, *, context_length: int | None = None) -> Tokeni
     `context_length` replaces the saved one.
     """
     try:
-        with (folder / _SETTINGS_NAME).open("rb") as file:
-            described = json.loads(file.read(MAX_SETTINGS_BYTES))
+        described = read_plain_json(folder / _SETTINGS_NAME, MAX_SETTINGS_BYTES)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} holds no {_SETTINGS_NAME}; give the folder of a saved tokenizer"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder / _SETTINGS_NAME} is not JSON; save the tokenizer again"
+            f"{folder / _SETTINGS_NAME} is not JSON as it should be ({error}); save the tokenizer again"
         ) from error
     version = described.get("format_version") if isinstance(described, dict) else None
     if version != FORMAT_VERSION:

@@ -29,7 +29,7 @@ class HuggingFaceModel:
 
     def __init__(self, folder: Path, device: str) -> None:
         existing_folder(folder, "config.json, model.safetensors, a tokenizer and a processor")
-        with loading(f"the Hugging Face model {folder}", extra="hf"):
+        with loading(f"the Hugging Face model {folder}", extra="hf", place=folder):
             self._model, processor = _read(folder)
         self._image_processor, self._tokenizer = processor.image_processor, processor.tokenizer
         self._model.to(device).eval()

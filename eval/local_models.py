@@ -2,27 +2,32 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor, uint8
 
 from data_pipelines.errors import UserError
 
+SPARE_BYTES = 2**30
 LONGEST_CAUSE = 300
 """Characters of a library's own words that fit into one line of ours."""
 
 
 @contextmanager
-def loading(what: str, *, extra: str) -> Iterator[None]:
-    """Around the loading of a model: nothing is fetched, and all that fails is told in one line."""
+def loading(what: str, *, extra: str, place: Path) -> Iterator[None]:
+    """Around the loading of a model: nothing is fetched, memory is bounded by the size of the file or the
+    folder that it lies in, and all that fails is told in one line.
+    """
     try:
-        with _without_hub(), _quiet_transformers():
+        with _without_hub(), _quiet_transformers(), _bounded_memory(_most_bytes(place)):
             yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except ImportError as error:
         raise UserError(
@@ -74,6 +79,35 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if shows_bars:
             logging.enable_progress_bar()
+
+
+def _most_bytes(place: Path) -> int:
+    """What loading may take: weights in another form, and once more, and what the libraries hold."""
+    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    return SPARE_BYTES + 8 * sum(path.stat().st_size for path in files if path.is_file())
+
+
+@contextmanager
+def _bounded_memory(most_bytes: int) -> Iterator[None]:
+    """No more than so many bytes beyond what this process holds: a config.json may name any number as a width.
+
+    Without a bound where GPUs are, whose driver reserves far more than it uses, and where Linux is not.
+    """
+    status = Path("/proc/self/status")
+    if torch.cuda.is_available() or not status.is_file():
+        yield
+        return
+    import resource
+
+    held = re.search(r"VmData:\s*(\d+) kB", status.read_text())
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = 1024 * int(held[1] if held else 0) + most_bytes
+    bounds = [bound for bound in (wanted, before, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -13,8 +13,7 @@ on tokens and 0 on padding. `vectors` are float32 [N, E]. The tokenizer is one o
 """
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json, require_plain
 from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import load_tokenizer
@@ -35,6 +35,8 @@ from eval.pixels import read_pixels
 FORMAT_VERSION = 1
 SETTINGS_NAME = "onnx.json"
 MAX_SETTINGS_BYTES = 2**16
+MAX_SIDE = 8192
+MAX_TOKENS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class OnnxModel:
         self.device = device
         self._image, self._text = _read_settings(folder / SETTINGS_NAME)
         self._tokenizer = load_tokenizer(folder, context_length=self._text.context_length)
-        with loading(f"the ONNX pair {folder}", extra="export"):
+        with loading(f"the ONNX pair {folder}", extra="export", place=folder):
             self._image_session = _session(folder / "image.onnx", device)
             self._text_session = _session(folder / "text.onnx", device)
         self.fingerprint = fingerprint_of(
@@ -97,7 +99,7 @@ class OnnxModel:
             :, None, None
         ]
         inputs = {self._image.input: pixels.numpy()}
-        return torch.from_numpy(self._image_session.run([self._image.output], inputs)[0])
+        return _answer(self._image_session, self._image.output, inputs)
 
     def encode_texts(self, strings: Sequence[str]) -> Float[Tensor, "N E"]:
         """Vectors of the strings, each the same in whatever company it comes."""
@@ -111,23 +113,24 @@ class OnnxModel:
         inputs = {self._text.input: ids}
         if self._text.mask is not None:
             inputs[self._text.mask] = mask
-        return torch.from_numpy(self._text_session.run([self._text.output], inputs)[0])
+        return _answer(self._text_session, self._text.output, inputs)
 
 
 def _read_settings(path: Path) -> tuple[ImageGraph, TextGraph]:
     try:
-        with path.open("rb") as file:
-            described = json.loads(file.read(MAX_SETTINGS_BYTES))
+        described = read_plain_json(path, MAX_SETTINGS_BYTES)
         version = described["format_version"]
         if version == FORMAT_VERSION:
-            return from_plain(ImageGraph, described["image"]), from_plain(
-                TextGraph, described["text"]
-            )
+            image = from_plain(ImageGraph, described["image"])
+            text = from_plain(TextGraph, described["text"])
+            if not (1 <= image.size <= MAX_SIDE and 1 <= text.context_length <= MAX_TOKENS):
+                raise ValueError(f"size {image.size}, context_length {text.context_length}")
+            return image, text
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}; it says how the graphs are fed, and stands in the same folder"
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not readable: {error!r}; export the model again") from error
     raise UserError(
         f"{path} has format_version {version!r}, and this program reads {FORMAT_VERSION}; "
@@ -139,6 +142,7 @@ def _session(path: Path, device: str) -> Any:
     """The graph, ready to run: with as many threads as torch has, so that ranks share the machine."""
     import onnxruntime
 
+    require_plain(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -149,6 +153,21 @@ def _session(path: Path, device: str) -> Any:
             "install onnxruntime-gpu, or evaluate on the CPU"
         )
     return onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+
+
+def _answer(session: Any, output: str, inputs: Mapping[str, np.ndarray]) -> Float[Tensor, "N E"]:
+    """What a graph gives. Raises UserError where it cannot run, or gives something else."""
+    try:
+        vectors = torch.from_numpy(session.run([output], inputs)[0])
+        if vectors.shape[:1] != next(iter(inputs.values())).shape[:1] or vectors.dim() != 2:
+            raise ValueError(f"its output has the shape {list(vectors.shape)}")
+        return vectors.float()
+    # onnxruntime has exceptions of its own for what a graph can do wrong.
+    except Exception as error:
+        raise UserError(
+            f"the graph with the output {output!r} does not run as {SETTINGS_NAME} says: "
+            f"{str(error)[:300]}; export the model again"
+        ) from error
 
 
 def _sha256(path: Path) -> bytes:

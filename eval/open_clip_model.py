@@ -31,15 +31,15 @@ class OpenClipModel:
 
     def __init__(self, model_name: str, place: Path, device: str) -> None:
         """`model_name` is one of open_clip's, and `place` its weights; or it is "local-dir" and a folder."""
-        with loading(f"open_clip:{model_name}:{place}", extra="hf"):
+        with loading(f"open_clip:{model_name}:{place}", extra="hf", place=place):
             read = _read_folder if model_name == FOLDER_NAME else _read_weights
             self._model, self._tokenizer, settings = read(model_name, place)
-        from open_clip.transform import PreprocessCfg, image_transform_v2
+            from open_clip.transform import PreprocessCfg, image_transform_v2
 
+            preparation = self._model.visual.preprocess_cfg
+            self._prepare = image_transform_v2(PreprocessCfg(**preparation), is_train=False)
         self._model.to(device).eval()
         self.device = device
-        preparation = self._model.visual.preprocess_cfg
-        self._prepare = image_transform_v2(PreprocessCfg(**preparation), is_train=False)
         self.fingerprint = fingerprint_of(
             tensors=self._model.state_dict(),
             files=_vocabulary(self._tokenizer),

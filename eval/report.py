@@ -14,6 +14,7 @@ import jinja2
 from rich.console import Group
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.whole_files import write_whole
 from eval.console_table import task_tables
 from eval.mistakes import Thumbnail
@@ -24,6 +25,8 @@ from eval.words import short
 FORMAT_VERSION = 2
 """Version 1 had no image variants, and nothing of how sure a number is or where it comes from."""
 
+MAX_BYTES = 256 * 2**20
+"""Of a file of results; one of a thousand classes has a few MB for each variant."""
 NEEDED = ("name", "variant", "model", "metrics", "chance", "num_pictures", "skipped", "rule", "notes",
           "data_fingerprint")  # fmt: skip
 """What both versions have of each result."""
@@ -52,7 +55,7 @@ def read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     Raises UserError for a file that is none.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_plain_json(path, MAX_BYTES)
         version, results = document["format_version"], document["results"]
         if version not in range(1, FORMAT_VERSION + 1):
             raise UserError(
@@ -65,7 +68,7 @@ def read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             if not all(math.isfinite(value) for value in result["metrics"].values()):
                 raise ValueError("a metric is not finite")
         return results, dict(document["provenance"])
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not what evaluate writes: {error!r}; write it again with --overwrite"
         ) from error

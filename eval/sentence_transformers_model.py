@@ -31,7 +31,7 @@ class SentenceTransformersModel:
 
     def __init__(self, folder: Path, device: str) -> None:
         existing_folder(folder, "modules.json and what it names")
-        with loading(f"the sentence-transformers model {folder}", extra="export"):
+        with loading(f"the sentence-transformers model {folder}", extra="export", place=folder):
             self._model = _read(folder, device)
         self.device = device
         self._config = getattr(self._model[0], "config", None)

@@ -19,6 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import (
+    parse_plain_json,
+    read_plain_json,
+    read_plain_text,
+    require_plain,
+)
 from rins_mm.distributed import part_like
 
 FORMAT_VERSION = 2
@@ -76,16 +82,18 @@ def save_tensors(
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises UserError where it is missing or is none."""
     try:
+        require_plain(path)
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    # Sizes past all bounds are the errors of whoever reckons with them.
+    except (OSError, SafetensorError, RuntimeError, ValueError, OverflowError) as error:
         raise UserError(f"cannot read the tensors in {path}: {error}; use another copy") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError where it is missing, or is something else."""
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_plain_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; use another copy") from error
     if not isinstance(data, dict):
         raise UserError(
@@ -142,17 +150,15 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
     """A manifest that is what was written, in a form that can be relied on."""
     path = folder / MANIFEST
     try:
-        text = path.read_text()
-        manifest = json.loads(text)
+        text = read_plain_text(path)
+        manifest = parse_plain_json(text)
         version = manifest["format_version"]
         # A name is looked up inside of the folder, wherever it points.
         manifest["files"] = {
             _inside(name): {"bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
             for name, facts in manifest["files"].items()
         }
-    except (
-        AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError
-    ) as error:  # fmt: skip
+    except (AttributeError, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DamagedCheckpoint(
             f"{folder} is not a complete checkpoint or export: {path}: {error!r}; {mend}"
         ) from error
@@ -161,7 +167,7 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
             f"{path} has format_version {version!r}; this version of rins_mm reads 1 to {FORMAT_VERSION}: "
             "use the version that wrote it, or a newer one"
         )
-    unsealed = {key: value for key, value in json.loads(text).items() if key != SEAL}
+    unsealed = {key: value for key, value in parse_plain_json(text).items() if key != SEAL}
     if version > 1 and text != _sealed(unsealed):
         raise DamagedCheckpoint(f"{path} is damaged: it is not what was written; {mend}")
     return manifest
@@ -266,5 +272,6 @@ def sync(path: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
+    require_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

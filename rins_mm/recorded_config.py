@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.plain_values import from_plain
 from rins_mm.config import TrainConfig
 
@@ -24,8 +25,8 @@ def write_config(config: TrainConfig, path: Path) -> None:
 def read_config(path: Path) -> TrainConfig:
     """A recorded configuration. It is data: nothing is executed, and unknown names are errors."""
     try:
-        data = json.loads(path.read_text())
-    except (ValueError, OSError, RecursionError) as error:
+        data = read_plain_json(path)
+    except (ValueError, OSError) as error:
         raise UserError(
             f"cannot read the recorded configuration {path}: {error}; name a run folder whose config.json is whole"
         ) from error

@@ -11,7 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_text
 from eval.ranks import Ranks
+
+MAX_BYTES = 2 * 2**30
+"""Of a metrics.jsonl: some two million rows."""
 
 
 class RunLog:
@@ -133,12 +137,18 @@ def has_evaluation(path: Path, step: int) -> bool:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off by a kill is left out."""
-    lines = path.read_text().splitlines()
+    try:
+        lines = read_plain_text(path, MAX_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); use another copy") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = json.loads(line)
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError("it has no step")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}, is damaged; mend or remove it") from error
     return rows

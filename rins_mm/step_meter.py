@@ -1,6 +1,5 @@
 """What steps did and how long it took them: the numbers of metrics.jsonl about speed, and about all that was spent."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Int
 
+from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from eval.ranks import Ranks
 from rins_mm.flops import StepCost
 from rins_mm.matching import Spending
@@ -100,5 +101,8 @@ def recorded_peak(run_dir: Path, ranks: Ranks) -> float:
     """The peak that the run's environment.json names, on the rank that writes rows; elsewhere none is needed."""
     if not ranks.is_first:
         return math.nan
-    environment = json.loads((run_dir / "environment.json").read_text())
-    return float(environment["peak"]["flops_per_second"])
+    path = run_dir / "environment.json"
+    try:
+        return float(read_plain_json(path)["peak"]["flops_per_second"])
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path} names no peak ({error!r}); remove it, and resume again") from error

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from data_pipelines.errors import UserError
 
@@ -13,6 +13,10 @@ FILE_COLUMNS = ("file", "filepath", "file_name", "filename", "image", "image_pat
 CAPTION_COLUMNS = ("caption", "text")
 KEYWORD_COLUMNS = ("keywords", "tags")
 
+MAX_LINE_CHARACTERS = 2**24
+"""Of a line of JSON."""
+MAX_ROW_BYTES = 2**20
+"""Of a row of Parquet, in the mean."""
 READABLE = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -83,8 +87,12 @@ def _require_readable(table: Path) -> None:
 def _lines(table: Path) -> Iterator[Any]:
     """One mapping for each row, or None where a line is not JSON."""
     if table.suffix == ".parquet":
-        for batch in _parquet(table).iter_batches():
-            yield from batch.to_pylist()
+        try:
+            for batch in _parquet(table).iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+        # Some of its errors are OSError, MemoryError, or another of Python's.
+        except (_arrow_error(), OSError, ValueError, MemoryError) as error:
+            raise _no_parquet(table, error) from error
         return
     try:
         # utf-8-sig: tables saved by office programs begin with a byte order mark.
@@ -92,11 +100,19 @@ def _lines(table: Path) -> Iterator[Any]:
             if table.suffix in (".csv", ".tsv"):
                 yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
             else:
-                yield from (_json(line) for line in file if line.strip())
+                yield from (_json(line) for line in _bounded_lines(file) if line.strip())
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{table} cannot be read as {table.suffix[1:].upper()}: {error}") from error
+
+
+def _bounded_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; of one that is too long its beginning, which is no JSON, and no more of the file."""
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        yield line
+        if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
+            return
 
 
 def _json(line: str) -> Any:
@@ -117,9 +133,27 @@ def _parquet(table: Path) -> Any:
             "or give the table as CSV or JSON lines"
         ) from error
     try:
-        return pyarrow.parquet.ParquetFile(table)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{table} is no Parquet file that can be read: {error}") from error
+        file = pyarrow.parquet.ParquetFile(table)
+        facts = file.metadata
+        unpacked = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
+        if unpacked > MAX_ROW_BYTES * max(1, facts.num_rows):
+            raise ValueError(f"{facts.num_rows:,} rows unpack to {unpacked:,} bytes")
+        return file
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise _no_parquet(table, error) from error
+
+
+def _arrow_error() -> type[Exception]:
+    import pyarrow
+
+    found: type[Exception] = pyarrow.ArrowException
+    return found
+
+
+def _no_parquet(table: Path, error: BaseException) -> UserError:
+    return UserError(
+        f"{table} is no Parquet file that can be read: {str(error)[:300]}; save it again, or as CSV"
+    )
 
 
 def _choose(table: Path, found: Sequence[str], columns: Columns) -> tuple[str, str, str | None]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from data_pipelines.errors import UserError
 from data_pipelines.expand import PACKS_FOLDER, read_pictures, read_table
+from data_pipelines.plain_files import require_plain
 from data_pipelines.scenes.scene import LARGE, SMALL
 from data_pipelines.scenes.world import Silhouettes
 
@@ -60,6 +61,7 @@ _SHADE = 100
 """Largest darkening of a colour by its shading, in levels of 255."""
 _NAME = re.compile(r"[a-z]+( [a-z]+)*")
 _MOST_PIXELS = 4096 * 4096
+_MOST_BYTES = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +136,17 @@ def _folder(folder: Path) -> list[CutOut]:
 
 def _transparent_png(path: Path) -> UInt8[np.ndarray, "H W 4"]:
     try:
+        require_plain(path, _MOST_BYTES)
         with Image.open(path, formats=("PNG",)) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UserError(
                     f"{path} is {picture.width} x {picture.height} pixels; 4096 x 4096 is the limit"
                 )
             pixels = np.asarray(picture.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except UserError:
+        raise
+    # Pillow's parsers meet hostile bytes with nearly any exception there is.
+    except Exception as error:
         raise UserError(f"{path} is no PNG that can be read; save it again") from error
     if pixels[..., 3].min() > 127 or pixels[..., 3].max() <= 127:
         raise UserError(

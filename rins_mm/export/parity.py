@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.resize import resize_picture
 from eval.pixels import read_pixels, rgb_image
 from rins_mm.checkpoint import read_tensors, save_tensors
@@ -19,6 +20,8 @@ from rins_mm.export.golden import NUM_PICTURES, golden_picture, golden_strings
 from rins_mm.export.job import ExportJob
 
 FORMAT_VERSION = 1
+MAX_SIDE = 4096
+"""Pixels of a tower's pictures."""
 KEPT_PICTURES = 8
 """Whose pixels are stored; the others are made again and known by their hashes."""
 
@@ -85,9 +88,11 @@ def write_parity(parity: Parity, name: str, folder: Path) -> None:
 def read_parity(folder: Path) -> Parity:
     """What `write_parity` wrote; pictures that are not stored are made again."""
     try:
-        document = json.loads((folder / "parity.json").read_text())
+        document = read_plain_json(folder / "parity.json")
         if document["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format_version {document['format_version']!r}")
+        if not 1 <= document["image_size"] <= MAX_SIDE:
+            raise ValueError(f"image_size {document['image_size']}")
         strings, token_ids = document.pop("strings"), document.pop("token_ids")
         hashes = document.pop("pixels_sha256")
         tensors = read_tensors(folder / "parity.safetensors")
@@ -104,7 +109,7 @@ def read_parity(folder: Path) -> Parity:
             pixels=pixels,
             picture_vectors=tensors["picture_vectors"],
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder} cannot be verified: parity.json or parity.safetensors: {error!r}; export it again"
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.whole_files import write_whole
 from eval.suite import run_suite
 from rins_mm.distributed import local_device
@@ -32,9 +33,9 @@ def read_record(job: Job, records: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_plain_json(path)
         version, found = record["format_version"], record["config_hash"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not what a study writes: {error!r}; remove it") from error
     if version != FORMAT_VERSION or found != job.config_hash:
         raise UserError(

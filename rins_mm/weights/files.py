@@ -1,6 +1,6 @@
 """The tensors of a file or folder of weights, in whichever of the usual forms; nothing in it is executed here."""
 
-import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from rins_mm.checkpoint import read_tensors
 from rins_mm.weights.torch_file import read_torch_file
 
@@ -17,6 +18,8 @@ IN_FOLDERS = (
 )  # fmt: skip
 """Names of weights in a folder, the best first."""
 INDEX = "model.safetensors.index.json"
+MOST_UNPACKING = 8
+SPARE_BYTES = 64 * 2**20
 TORCH_ENDINGS = (".pt", ".pth", ".bin")
 
 
@@ -44,8 +47,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_plain_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable as JSON: {error}; use another copy") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object; use another copy")
@@ -66,6 +69,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
 
 def _read_arrays(path: Path) -> dict[str, Tensor]:
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _as_tensor(arrays[name]) for name in arrays.files}
     # numpy's parsers meet hostile files with nearly any exception there is.
@@ -73,6 +77,14 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"cannot read the arrays in {path}: {error}; give an .npz file of plain numbers"
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise ValueError for a zip that unpacks to many times its size: weights hardly get smaller."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > SPARE_BYTES + MOST_UNPACKING * path.stat().st_size:
+        raise ValueError(f"it would unpack to {unpacked:,} bytes")
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -1,0 +1,56 @@
+"""Files that anybody may have made: plain, of a bounded size, and JSON without traps. Nothing here waits or grows.
+
+A pipe that is called like a file would be waited for, and a device read, without end.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 * 2**20
+"""Of a file of settings or of results; the largest that this project writes has a few MB."""
+
+
+def require_plain(path: Path, max_bytes: int | None = None) -> int:
+    """The bytes of a file that is one. Raises OSError for what is none, ValueError where it is too large."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        # As if it were a folder: of a pipe, too, nothing can be read as of a file.
+        code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise OSError(code, "it is not a plain file", str(path))
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise ValueError(f"it has {status.st_size:,} bytes, more than {max_bytes:,}")
+    return status.st_size
+
+
+def read_plain_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file in UTF-8. Raises OSError or ValueError."""
+    require_plain(path, max_bytes)
+    return path.read_bytes().decode("utf-8")
+
+
+def read_plain_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """What a JSON file says. Raises OSError or ValueError."""
+    return parse_plain_json(read_plain_text(path, max_bytes))
+
+
+def parse_plain_json(text: str) -> Any:
+    """What a JSON text says; ValueError also for NaN, for names met twice, and where it is too deep."""
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
+    except RecursionError as error:
+        raise ValueError("it is too deep") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return table

@@ -1,0 +1,44 @@
+"""Files of others: what is none is not waited for, what is large is not read, and JSON has no traps."""
+
+import os
+
+import pytest
+
+from data_pipelines.plain_files import parse_plain_json, read_plain_json, require_plain
+
+
+def test_a_plain_file_of_json_is_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [1, 2.5, null]}')
+    assert read_plain_json(tmp_path / "a.json") == {"a": [1, 2.5, None]}
+    assert require_plain(tmp_path / "a.json") == 21
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("x"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, make):
+    make(tmp_path / "x")
+    with pytest.raises(OSError, match=r"not a plain file|symbolic links"):
+        read_plain_json(tmp_path / "x")
+
+
+def test_a_file_of_more_bytes_than_may_be_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"{}")
+    os.truncate(tmp_path / "a.json", 2**40)
+    with pytest.raises(ValueError, match="1,099,511,627,776 bytes, more than"):
+        read_plain_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a": NaN}', "[Infinity]", '{"a": 1, "a": 2}', "1" * 10_000, "", "{"],
+)
+def test_texts_that_break_parsers_or_say_two_things_are_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_plain_json(text)
