@@ -7,18 +7,19 @@ memory are those of the input alone. A hook of the interpreter notes each comman
 file written outside the folder of the input.
 """
 
-import io
 import json
 import os
 import resource
 import signal
 import sys
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 
 import hostile
+from hostile_pictures import encoded, png
+from hostile_tars import sample
+from hostile_tokenizers import lay_down
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import CaptionConfig, caption_of, read_record
@@ -82,17 +83,15 @@ def prepare(case: hostile.Case, folder: Path) -> None:
     if case.kind == "tar":
         (folder / "a.tar").write_bytes(content)
     elif case.kind == "sidecar":
-        (folder / "a.tar").write_bytes(hostile.sample())
+        (folder / "a.tar").write_bytes(sample())
         (folder / "a.tar.index.npz").write_bytes(content)
         os.utime(folder / "a.tar", ns=(0, 0))
     elif case.kind == "tokenizer":
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in ("tokenizer.json", "tokenizer.model"):
-                (folder / name).write_bytes(archive.read(name))
+        lay_down(folder, content)
     else:
         (folder / "input").write_bytes(content)
     if case.kind == "spec":
-        (folder / "good.tar").write_bytes(hostile.sample())
+        (folder / "good.tar").write_bytes(sample())
         os.mkfifo(folder / "fifo.tar")
         (folder / "link.tar").symlink_to("/dev/zero")
 
@@ -162,9 +161,9 @@ def main(folder: Path) -> None:
     """Try the whole corpus in the folder, one line of JSON for each input."""
     assert "torch" not in sys.modules, "the readers have imported torch"
     # Pictures and arrays bring modules along at their first use.
-    hostile.png()
+    png()
     for kind in ("JPEG", "PNG", "WEBP"):
-        decode_picture(hostile.encoded(kind))
+        decode_picture(encoded(kind))
     for number, case in enumerate(hostile.cases()):
         found = run(case, folder / f"{number:03d}")
         told = {"kind": case.kind, "name": case.name, "expected": case.expected, **found}
