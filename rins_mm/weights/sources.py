@@ -67,7 +67,13 @@ def load(source: str) -> Loaded:
     library, _, rest = source.partition(":")
     if not rest:
         raise UserError(f"{source!r} names no weights; write {FORMS}")
-    return FORMATS[library](rest)
+    try:
+        return FORMATS[library](rest)
+    # A configuration of others may hold anything under any name.
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{source} is not what {library} writes ({error!r}); give a complete copy of it"
+        ) from error
 
 
 def _load_timm(rest: str) -> Loaded:
