@@ -15,6 +15,8 @@ from torch import Tensor, uint8
 from data_pipelines.errors import UserError
 
 SPARE_BYTES = 2**30
+MAX_JSON_BYTES = 128 * 2**20
+"""The largest tokenizer.json that is known has 35 MB."""
 LONGEST_CAUSE = 300
 """Characters of a library's own words that fit into one line of ours."""
 
@@ -84,6 +86,11 @@ def _quiet_transformers() -> Iterator[None]:
 def _most_bytes(place: Path) -> int:
     """What loading may take: weights in another form, and once more, and what the libraries hold."""
     files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    for path in files:
+        if path.suffix == ".json" and path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(
+                f"{path.name} has {path.stat().st_size:,} bytes, and no settings need as many"
+            )
     return SPARE_BYTES + 8 * sum(path.stat().st_size for path in files if path.is_file())
 
 

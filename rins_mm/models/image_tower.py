@@ -180,7 +180,7 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
     chosen = {name: value for name, value in settings.items() if value is not None}
     try:
         return timm.create_model(config.name, pretrained=False, num_classes=0, **chosen)
-    except (TypeError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"timm cannot build {config.name!r} with {chosen}: {error}; "
             "change or leave out the image settings that it names"
