@@ -2,17 +2,33 @@
 
 
 def large_table(figures: dict) -> str:
-    """What many samples, shards and steps cost."""
-    data, run = figures["data"], figures["run"]
-    stall = run["checkpoint_stall_seconds"]
-    report = run["report_cpu_seconds"] - run["import_cpu_seconds"]
-    resume = run["finished_resume_cpu_seconds"]
-    rows = {
+    """What many samples, shards and steps cost; of what has been measured so far."""
+    rows = rows_of_data(figures["data"])
+    if "run" in figures:
+        rows |= rows_of_run(figures["run"])
+    lines = ["| what | measured |", "| --- | --- |"]
+    lines += [f"| {what} | {measured} |" for what, measured in rows.items()]
+    lines.append(f"\nLoad average {figures['load_average']:.0f} on shared cores.")
+    return "\n".join(lines)
+
+
+def rows_of_data(data: dict) -> dict[str, str]:
+    """What it takes to open, to begin, and to read from everywhere."""
+    return {
         f"opening {data['num_samples']:,} samples in {data['num_shards']:,} indexed shards": (
             f"{data['cpu_seconds_to_open']:.1f} s of CPU, {data['megabytes']:.0f} MB, no file stays open"
         ),
         "from there to the first batch of 256": f"{data['cpu_seconds_to_first_batch']:.2f} s of CPU",
         "files open after a sample of each shard": f"{data['files_opened_by_reading_all']}",
+    }
+
+
+def rows_of_run(run: dict) -> dict[str, str]:
+    """What a long run takes, and what becomes of what it has written."""
+    stall = run["checkpoint_stall_seconds"]
+    report = run["report_cpu_seconds"] - run["import_cpu_seconds"]
+    resume = run["finished_resume_cpu_seconds"]
+    return {
         f"a run of {run['steps']:,} steps: from its command to the first row": (
             f"{run['cpu_seconds_to_first_step']:.1f} s of CPU, imports included"
         ),
@@ -34,7 +50,3 @@ def large_table(figures: dict) -> str:
         ),
         "`--resume` of the finished run": f"{resume:.1f} s of CPU, imports included",
     }
-    lines = ["| what | measured |", "| --- | --- |"]
-    lines += [f"| {what} | {measured} |" for what, measured in rows.items()]
-    lines.append(f"\nLoad average {figures['load_average']:.0f} on shared cores.")
-    return "\n".join(lines)

