@@ -40,14 +40,14 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except UserError as error:
-        # Names of files and samples stand in messages, and a terminal obeys what is in them.
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output (head, less) has left; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        # Names of files stand in messages, and a terminal obeys what is in them.
         print(f"error: {printable(_in_one_line(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -28,7 +28,7 @@ settings.load_profile("default")
 torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the working tree."""
     return REPOSITORY

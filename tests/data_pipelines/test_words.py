@@ -12,5 +12,5 @@ def test_a_terminals_own_commands_in_a_message_are_not_given_to_the_terminal(cap
     with pytest.raises(SystemExit):
         run_command(mistaken)
     assert capsys.readouterr().err == (
-        "error: there is no shard \ufffd]0;owned\ufffd\ufffdgnp.tar; name another\n"
+        "error: there is no shard \\x1b]0;owned\\x07\\u202egnp.tar; name another\n"
     )
