@@ -8,6 +8,7 @@ import pytest
 
 PAGES = ("SECURITY.md", "docs/promises.md")
 
+
 def names_of_tests(path: Path) -> set[str]:
     """Names of a file's tests, without importing it."""
     return {

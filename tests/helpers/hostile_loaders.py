@@ -9,6 +9,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import load_tokenizer
 from eval.report import read_results
 from rins_mm.index.opened import open_index
+from rins_mm.serve.__main__ import ServeCommand, open_service
 from rins_mm.weights.files import read_weights
 from rins_mm.weights.sources import load
 
@@ -45,6 +46,7 @@ LOADERS: dict[str, Callable[..., object]] = {
     "encode": encode,
     "tokenizer": lambda path: load_tokenizer(Path(path)).encode(["a red apple", "\U0001f34e" * 50]),
     "index": read_index,
+    "serve": lambda path: open_service(ServeCommand(folder=Path(path))),
     "results": lambda path: read_results(Path(path)),
 }
 

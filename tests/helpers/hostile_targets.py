@@ -99,7 +99,6 @@ MODELS = [
     target("rins_mm.index verify {index} --with-pictures", "verify"),
     target("rins_mm.index search {index} --query apple --html {out}/s.html", "search", is_slow=True),
     target("rins_mm.index duplicates {index} --json {out}/d.json", "duplicates"),
-    target("rins_mm.serve {index} --port 0", is_slow=True),
     target("rins_mm.study {world}/small_study.py --phase report --records {records} --runs {out}/runs"),
 ]  # fmt: skip
 """Of models."""
@@ -116,6 +115,7 @@ LOADERS = [
     target("hostile_loaders encode {world}/native {pictures}", "encode_images of paths"),
     target("hostile_loaders tokenizer {tokenizer}", "load_tokenizer"),
     target("hostile_loaders index {index}", "open_index"),
+    target("hostile_loaders serve {index}", "what rins_mm.serve opens", is_slow=True),
     target("hostile_loaders results {results}", "read_results"),
 ]
 """What may be called from Python."""
