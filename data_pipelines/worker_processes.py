@@ -28,6 +28,7 @@ class WorkerProcesses:
         # Made here, the folder of the sockets is one for all, and the trainer removes it as it ends;
         # the first worker would else make one of its own, which a signal leaves behind.
         get_temp_dir()
+        self._trainer_owns_sockets = _owns_sockets()
         # A trainer that ends without closing them ends them by SIGTERM, which they mind then.
         atexit.register(self.close)
 
@@ -54,12 +55,22 @@ class WorkerProcesses:
         # Only now: to a process without a handler the signal would be deadly.
         self._process_ids[worker] = os.getpid()
         threading.Thread(
-            target=_end_with_the_trainer, name="end with the trainer", daemon=True
+            target=self._end_with_the_trainer, name="end with the trainer", daemon=True
         ).start()
 
     def _end_if_closed(self, _number: int, _frame: FrameType | None) -> None:
         if self.closed:
             os._exit(0)
+
+    def _end_with_the_trainer(self) -> None:
+        # torch's own watch looks at the server, which in turn lives as long as any of its workers:
+        # without this, a killed trainer would leave all of them behind.
+        trainer = multiprocessing.parent_process()
+        assert trainer is not None, "workers are started by a trainer"
+        trainer.join()
+        if self._trainer_owns_sockets:
+            _remove_sockets()
+        os._exit(1)
 
     def print_stacks(self) -> None:
         """In the trainer: have the workers print the stacks of their threads, one after the other.
@@ -83,16 +94,16 @@ def _say(line: str) -> None:
     print(f"rank {os.environ.get('RANK', '0')}, {line}", file=sys.stderr, flush=True)
 
 
-def _end_with_the_trainer() -> None:
-    # torch's own watch looks at the server, which in turn lives as long as any of its workers:
-    # without this, a killed trainer would leave all of them behind.
-    trainer = multiprocessing.parent_process()
-    assert trainer is not None, "workers are started by a trainer"
-    trainer.join()
-    remove_sockets()
-    os._exit(1)
-
-
 def remove_sockets() -> None:
-    """Remove the folder of the sockets, which a trainer that ends without Python's own ending leaves."""
+    """In a trainer that is to end without Python's own ending: remove the folder of the sockets."""
+    if _owns_sockets():
+        _remove_sockets()
+
+
+def _owns_sockets() -> bool:
+    # A trainer that multiprocessing has started shares the folder of whoever started it.
+    return multiprocessing.parent_process() is None
+
+
+def _remove_sockets() -> None:
     shutil.rmtree(get_temp_dir(), ignore_errors=True)

@@ -2,6 +2,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -74,7 +75,14 @@ def test_closing_does_not_wait_for_a_slow_batch(config, dataset, tokenizer, monk
     assert time.monotonic() - begin < 0.8
 
 
-def script(dataset, tokenizer, folder, num_workers, ending):
+@pytest.fixture
+def temporary_folder():
+    """For sockets, whose paths have at most 108 characters: pytest's own is too long."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def script(dataset, tokenizer, folder, temporary_folder, num_workers, ending):
     """A process that takes one batch of very many and then does `ending`."""
     tokenizer.save(folder)
     code = f"""
@@ -93,20 +101,20 @@ next(batches)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 {ending}
 """
-    temporary = folder / "tmp"
-    temporary.mkdir()
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TMPDIR": str(temporary)},
+        env=os.environ | {"TMPDIR": str(temporary_folder)},
     )
 
 
 @pytest.mark.parametrize("ending", ["pass", "1 / 0", "sys.exit(0)"])
-def test_an_iterator_left_open_does_not_hold_the_interpreter(dataset, tokenizer, tmp_path, ending):
-    with script(dataset, tokenizer, tmp_path, 0, ending) as process:
+def test_an_iterator_left_open_does_not_hold_the_interpreter(
+    dataset, tokenizer, tmp_path, temporary_folder, ending
+):
+    with script(dataset, tokenizer, tmp_path, temporary_folder, 0, ending) as process:
         assert process.stdout.readline() == "\n"
         _, errors = process.communicate(timeout=30)
     assert process.returncode == (ending == "1 / 0")
@@ -127,9 +135,9 @@ def is_running(pid):
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pass", "time.sleep(100)"])
 def test_workers_end_with_their_trainer_even_when_it_is_killed_and_leave_no_file(
-    dataset, tokenizer, tmp_path, ending
+    dataset, tokenizer, tmp_path, temporary_folder, ending
 ):
-    with script(dataset, tokenizer, tmp_path, 2, ending) as process:
+    with script(dataset, tokenizer, tmp_path, temporary_folder, 2, ending) as process:
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(workers) == 2
         if ending != "pass":
@@ -140,12 +148,12 @@ def test_workers_end_with_their_trainer_even_when_it_is_killed_and_leave_no_file
     while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(is_running(pid) for pid in workers)
-    assert sockets_left(tmp_path) == []
+    assert sockets_left(temporary_folder) == []
 
 
 def sockets_left(folder):
     """The folders of sockets in the temporary folder; torch makes others, which it keeps."""
     deadline = time.monotonic() + 5
-    while (left := list((folder / "tmp").glob("pymp-*"))) and time.monotonic() < deadline:
+    while (left := list(folder.glob("pymp-*"))) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left

@@ -120,7 +120,7 @@ def test_a_metric_that_is_not_a_number_is_refused(tmp_path, results):
     results[0]["metrics"]["acc1"] = float("nan")
     document = {"format_version": 2, "results": results, "provenance": {}}
     (tmp_path / "eval.json").write_text(json.dumps(document))
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="NaN is no number"):
         read_results(tmp_path / "eval.json")
 
 
