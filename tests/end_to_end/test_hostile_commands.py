@@ -14,6 +14,9 @@ from hostile_targets import TARGETS
 
 pytestmark = pytest.mark.long
 
+SHARE = os.environ.get("RINS_MM_HOSTILE_SHARE", "24")
+"""Every so-manieth input of slow commands, and every fourth of others; 1 for all of both."""
+
 MAX_SECONDS = 5.0
 MAX_MEGABYTES = 300
 KINDS = {
@@ -34,13 +37,13 @@ NO_INPUTS = {
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory, repository):
-    """A row for each trial; of commands that take seconds each, every sixth input, another for each."""
+    """A row for each trial: of every command some inputs, others for each."""
     folder = tmp_path_factory.mktemp("hostile")
     child = repository / "tests" / "helpers" / "hostile_session.py"
     environment = {**os.environ, "PYTHONPATH": str(repository), "PYTHONDONTWRITEBYTECODE": "1"}
     with (folder / "rows").open("w") as out, (folder / "errors").open("w") as errors:
         done = subprocess.run(
-            [sys.executable, str(child), str(folder / "work"), "--share", "6"],
+            [sys.executable, str(child), str(folder / "work"), "--share", SHARE],
             env=environment, cwd=folder, stdout=out, stderr=errors, timeout=3000, check=False,
         )  # fmt: skip
     assert done.returncode == 0, (folder / "errors").read_text()[-3000:]

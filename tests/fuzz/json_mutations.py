@@ -113,7 +113,9 @@ def _near_value(container: Any, key: Any, draws: Random, places: list[Place]) ->
 def _copy_from_elsewhere(container: Any, key: Any, draws: Random, places: list[Place]) -> None:
     source, name = draws.choice(places)
     # A copy, since a tree that holds itself has no text.
-    container[key] = json.loads(json.dumps(source[name]))
+    copy = parsed(written(source[name]))
+    if copy is not UNREADABLE:
+        container[key] = copy
 
 
 def _remove(container: Any, key: Any, draws: Random, places: list[Place]) -> None:

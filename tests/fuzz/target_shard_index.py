@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 
 import hostile
+import hostile_pictures
+import hostile_tars
 import numpy as np
 import target_tar
 from byte_mutations import EDGES, mutated_bytes, raw_bytes
@@ -49,9 +51,9 @@ DTYPES = (
 def shard() -> bytes:
     """Two samples and another, which lacks a part."""
     made = (
-        hostile.sample()
-        + hostile.sample(b"b", json=b'{"label": "b"}')
-        + hostile.member(b"c.png", hostile.png())
+        hostile_tars.sample()
+        + hostile_tars.sample(b"b", json=b'{"label": "b"}')
+        + hostile_tars.member(b"c.png", hostile_pictures.png())
     )
     return made + bytes(1024)
 

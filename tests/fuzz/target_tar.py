@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import hostile
+import hostile_tars
 from byte_mutations import NUMBERS, mutated_bytes, raw_bytes
 from target import Files, Target
 
@@ -33,13 +34,18 @@ RECORDS = (
 
 def seeds() -> list[Files]:
     """Shards of every kind that the reader knows, and those of the hostile corpus."""
-    whole = hostile.sample() + hostile.sample(b"folder/two.dots") + bytes(2 * BLOCK)
-    named = hostile.member(b"././@LongLink", b"long/" * 40 + b"a.txt\0", b"L") + hostile.sample()
-    paxed = hostile.pax(hostile.record(b"path", b"p.txt") + hostile.record(b"size", b"5"))
+    whole = hostile_tars.sample() + hostile_tars.sample(b"folder/two.dots") + bytes(2 * BLOCK)
+    named = (
+        hostile_tars.member(b"././@LongLink", b"long/" * 40 + b"a.txt\0", b"L")
+        + hostile_tars.sample()
+    )
+    paxed = hostile_tars.pax(
+        hostile_tars.record(b"path", b"p.txt") + hostile_tars.record(b"size", b"5")
+    )
     made = [
         whole,
         named,
-        paxed + hostile.member(b"x", b"a cat"),
+        paxed + hostile_tars.member(b"x", b"a cat"),
         _by_tarfile(tarfile.PAX_FORMAT),
         b"",
     ]
@@ -118,17 +124,19 @@ def _member_more(data: bytes, draws: Random, other: bytes) -> bytes:
         )
     )
     content = bytes(draws.choice((0, 1, 511, 512, 513)))
-    return data[:at] + hostile.member(name, content, bytes([draws.choice(KINDS)])) + data[at:]
+    return data[:at] + hostile_tars.member(name, content, bytes([draws.choice(KINDS)])) + data[at:]
 
 
 def _record_more(data: bytes, draws: Random, other: bytes) -> bytes:
     at = draws.choice(_headers(data) or [0])
     records = b"".join(
-        hostile.record(*draws.choice(RECORDS)) for _ in range(draws.choice((1, 2, 5)))
+        hostile_tars.record(*draws.choice(RECORDS)) for _ in range(draws.choice((1, 2, 5)))
     )
     if draws.random() < 0.3:
         records = mutated_bytes(records, draws, other)
-    return data[:at] + hostile.pax(records[:60_000], draws.choice((b"x", b"x", b"g"))) + data[at:]
+    return (
+        data[:at] + hostile_tars.pax(records[:60_000], draws.choice((b"x", b"x", b"g"))) + data[at:]
+    )
 
 
 def _summed(data: bytes) -> bytes:
