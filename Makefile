@@ -48,7 +48,12 @@ test-fast: .venv/.test
 	$(PYTEST) -m "not long and not slow"
 
 test-long: .venv/.test
-	$(PYTEST) -m long
+	$(PYTEST) -m "long and not matrix"
+
+# Hostile inputs through every command; RINS_MM_HOSTILE_SHARE=1 for all of them, which takes hours.
+.PHONY: test-hostile
+test-hostile: .venv/.test
+	.venv/bin/python -m pytest -m matrix tests/end_to_end/test_hostile_commands.py
 
 # Twenty kills of torchrun at two and at three ranks, as a table; RINS_MM_KILL_SEED=N repeats one.
 .PHONY: kill-test

@@ -85,8 +85,11 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _most_bytes(place: Path) -> int:
     """What loading may take: weights in another form, and once more, and what the libraries hold."""
-    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    files = [path for path in place.rglob("*") if not path.is_dir()] if place.is_dir() else [place]
     for path in files:
+        # A library would wait for a pipe, and read a device without end.
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path.name} is not a plain file")
         if path.suffix == ".json" and path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(
                 f"{path.name} has {path.stat().st_size:,} bytes, and no settings need as many"

@@ -28,6 +28,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
             "eval_every": (config.eval_every, 0),
             "log_every": (config.log_every, 1),
             "profile": (config.profile, 0),
+            "seed": (config.seed, 0),
             "num_threads": (config.num_threads, 1),
             "loss.tile_size": (config.loss.tile_size, 0),
             "guard.max_in_a_row": (config.guard.max_in_a_row, 1),

@@ -7,9 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
+from data_pipelines.errors import UserError
 from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import Calls
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
+
+MAX_BLOCKS = 10_000
+"""Of a tower."""
 
 
 class SigLIP(nn.Module):
@@ -67,7 +71,13 @@ def build_model(
     initial_scale: float = 10.0,
     initial_bias: float = -10.0,
 ) -> SigLIP:
-    """A model with freshly initialised weights, a pure function of the seed."""
+    """A model with freshly initialised weights, a pure function of the seed.
+
+    Raises UserError for towers of more than 10,000 blocks, which a recorded configuration may name.
+    """
+    for name, depth in (("image.depth", image.depth or 1), ("text.depth", text.depth)):
+        if depth > MAX_BLOCKS:
+            raise UserError(f"{name} is {depth:,}; give at most {MAX_BLOCKS:,} blocks")
     # timm draws from the global generator; it is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hostile_targets import TARGETS
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.matrix]
 
 SHARE = os.environ.get("RINS_MM_HOSTILE_SHARE", "24")
 """Every so-manieth input of slow commands, and every fourth of others; 1 for all of both."""

@@ -114,7 +114,7 @@ def attempt(module: str, argv: Sequence[str], place: Place) -> Outcome:
     breaches += [f"changed {path}" for path in after if after[path] != before.get(path)]
     breaches += [f"removed {path}" for path in before if path not in after]
     breaches += [f"left {path}" for path in (place.folder / "tmp").rglob("*")]
-    breaches += [f"canary {path}" for path in place.folder.rglob("*ran-canary*")]
+    breaches += [f"canary {path}" for path in place.folder.rglob("ran-canary*")]
     if found := UNFIT.search(text):
         breaches.append(f"prints {found[0]!a}")
     return Outcome(
