@@ -81,7 +81,7 @@ def draw_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve:
     low, high = min(values), max(values)
     low = min(0.0, low) if low < 0.5 * high else low
     spread = (high - low) or 1.0
-    most = points[-1][0]
+    most = points[-1][0] or 1.0
 
     def across(samples: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * samples / most, 1)

@@ -180,3 +180,9 @@ def test_the_costs_of_depths_are_those_of_the_captions_that_were_trained_on():
     cost = text_cost(text, embedding_width=48, length=6.0)
     assert found.flops["AAAAB"] == cost.forward(tuple("AAAAB"))
     assert report.depths_of(config, ["AB"], []).caption_tokens == 9.0
+
+
+def test_a_curve_that_has_seen_no_samples_is_drawn_all_the_same():
+    curve = report.draw_curve("loss", [(0.0, 2.0), (0.0, 1.0)])
+    assert len(curve.path.split()) == 2
+    assert curve.last == "1"
