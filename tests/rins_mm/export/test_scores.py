@@ -41,7 +41,7 @@ def test_a_thousand_captions_and_256_pictures_at_batches_of_1_2_7_and_64(name, t
     folder = tmp_path / name
     folder.mkdir()
     write_format(name, job, measure(job), folder)
-    print("\n".join(verify_folder(folder, all_batches=True)))
+    print("\n".join(verify_folder(folder, all_batches=True, run_programs=True)))
 
 
 def data(folder, side: int):
