@@ -14,6 +14,10 @@ MAX_BYTES = 64 * 2**20
 """Of a file of settings or of results; the largest that this project writes has a few MB."""
 
 
+MAX_ROW_BYTES = 2**20
+"""Of a row of Parquet, in the mean."""
+
+
 def require_plain(path: Path, max_bytes: int | None = None) -> int:
     """The bytes of a file that is one. Raises OSError for what is none, ValueError where it is too large."""
     status = os.stat(path)
@@ -43,6 +47,13 @@ def parse_plain_json(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
     except RecursionError as error:
         raise ValueError("it is too deep") from error
+
+
+def require_modest_rows(metadata: Any) -> None:
+    """Raise ValueError where the rows of a Parquet file, by its metadata, unpack to a megabyte each or more."""
+    unpacked = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    if unpacked > MAX_ROW_BYTES * max(1, metadata.num_rows):
+        raise ValueError(f"{metadata.num_rows:,} rows unpack to {unpacked:,} bytes")
 
 
 def _refuse(constant: str) -> None:

@@ -18,7 +18,7 @@ from data_pipelines.deny_lists import contents_of
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.index import ShardIndex
 from data_pipelines.manifest import open_dataset
-from data_pipelines.plain_files import require_plain
+from data_pipelines.plain_files import require_modest_rows, require_plain
 from data_pipelines.progress import with_progress
 from data_pipelines.whole_files import refuse_existing, write_whole
 
@@ -27,8 +27,6 @@ Uids = Shaped[np.ndarray, " N"]
 UID_DIGITS = 32
 MAX_UID_BYTES = 2**38
 """Of a list of uids: ten billion samples."""
-MAX_ROW_BYTES = 2**20
-"""Of a row of a table, in the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +118,7 @@ def _uids_by_key(shard: ShardIndex) -> dict[str, str]:
             "reading Parquet needs pyarrow; install it with: pip install 'rins_mm[prepare]'"
         ) from error
     try:
-        facts = pyarrow.parquet.read_metadata(path)
-        unpacked = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
-        if unpacked > MAX_ROW_BYTES * max(1, facts.num_rows):
-            raise ValueError(f"{facts.num_rows:,} rows unpack to {unpacked:,} bytes")
+        require_modest_rows(pyarrow.parquet.read_metadata(path))
         columns = pyarrow.parquet.read_table(path, columns=["key", "uid"]).to_pydict()
         pairs = zip(columns["key"], columns["uid"], strict=True)
         found = {key: uid for key, uid in pairs if isinstance(key, str) and isinstance(uid, str)}

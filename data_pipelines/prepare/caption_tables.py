@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import require_modest_rows
 
 FILE_COLUMNS = ("file", "filepath", "file_name", "filename", "image", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "text")
@@ -15,8 +16,6 @@ KEYWORD_COLUMNS = ("keywords", "tags")
 
 MAX_LINE_CHARACTERS = 2**24
 """Of a line of JSON."""
-MAX_ROW_BYTES = 2**20
-"""Of a row of Parquet, in the mean."""
 READABLE = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -100,19 +99,21 @@ def _lines(table: Path) -> Iterator[Any]:
             if table.suffix in (".csv", ".tsv"):
                 yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
             else:
-                yield from (_json(line) for line in _bounded_lines(file) if line.strip())
+                yield from (_json(line) for line in _bounded_lines(file, table) if line.strip())
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{table} cannot be read as {table.suffix[1:].upper()}: {error}") from error
 
 
-def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file; of one that is too long its beginning, which is no JSON, and no more of the file."""
+def _bounded_lines(file: TextIO, table: Path) -> Iterator[str]:
+    """The lines of a file. Raises UserError for one without end: what follows it would be lost."""
     while line := file.readline(MAX_LINE_CHARACTERS):
-        yield line
         if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
-            return
+            raise UserError(
+                f"{table} has a line of more than {MAX_LINE_CHARACTERS:,} characters; give one object in each line"
+            )
+        yield line
 
 
 def _json(line: str) -> Any:
@@ -134,10 +135,7 @@ def _parquet(table: Path) -> Any:
         ) from error
     try:
         file = pyarrow.parquet.ParquetFile(table)
-        facts = file.metadata
-        unpacked = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
-        if unpacked > MAX_ROW_BYTES * max(1, facts.num_rows):
-            raise ValueError(f"{facts.num_rows:,} rows unpack to {unpacked:,} bytes")
+        require_modest_rows(file.metadata)
         return file
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _no_parquet(table, error) from error

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.plain_files import parse_plain_json, read_plain_json, require_plain
+from data_pipelines.prepare import caption_tables
 
 
 def test_a_plain_file_of_json_is_read(tmp_path):
@@ -42,3 +44,14 @@ def test_a_file_of_more_bytes_than_may_be_is_not_read(tmp_path):
 def test_texts_that_break_parsers_or_say_two_things_are_refused(text):
     with pytest.raises(ValueError, match=r"."):
         parse_plain_json(text)
+
+
+def test_a_table_with_a_line_without_end_is_refused_and_not_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(caption_tables, "MAX_LINE_CHARACTERS", 40)
+    table = tmp_path / "captions.jsonl"
+    table.write_text('{"file": "a.png", "caption": "a cat"}\n' + "x" * 60 + "\n")
+    with table.open() as file:
+        lines = caption_tables._bounded_lines(file, table)
+        assert next(lines).startswith('{"file"')
+        with pytest.raises(UserError, match="has a line of more than 40 characters"):
+            next(lines)
