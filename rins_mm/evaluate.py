@@ -92,8 +92,8 @@ def main(argv: list[str]) -> None:
                 command, argv, replace(ranks, asked_to_stop=stop.__bool__), work
             )
         except Interrupted:
+            reason = stop.reason_on_any(ranks)
             if ranks.is_first:
-                reason = stop.reason or "a signal to another rank"
                 print(
                     f"stopped by {reason}; what was computed is kept in {work.folder}, and the same "
                     "command goes on from there, on any number of ranks",

@@ -16,6 +16,8 @@ from types import FrameType
 
 import torch.distributed as dist
 
+from eval.ranks import Ranks
+
 EXIT_CODE = 75
 """How a rank ends that was stopped before its time: EX_TEMPFAIL of sysexits.h, "try again"."""
 
@@ -25,6 +27,7 @@ SECONDS_OF_ONE_REQUEST = 5.0
 """torchrun passes on what the terminal has sent already; Ctrl-C after this time is meant anew."""
 
 _KEY = "rins_mm: asked to stop by"
+_TO_RANK = " to rank "
 
 
 class StopAsked(Exception):  # noqa: N818
@@ -63,6 +66,20 @@ class StopRequest:
             os.close(speaker)
             thread.join()
             os.close(listener)
+
+    def reason_on_any(self, ranks: Ranks) -> str:
+        """What asked, the same words on all ranks, of which one at least was asked; all must call it.
+
+        The exchange of features or gradients may tell a rank to leave before the store tells it why.
+        """
+        if ranks.world_size == 1:
+            return self.reason
+        reasons = ranks.all_gather_text(self.reason)
+        return next(
+            f"{reason}{_TO_RANK}{rank}"
+            for rank, reason in enumerate(reasons)
+            if reason and _TO_RANK not in reason
+        )
 
     @contextmanager
     def ending_waits(self) -> Iterator[None]:
@@ -109,7 +126,7 @@ class StopRequest:
     def _tell_or_hear(self, store: dist.Store) -> bool:
         """Whether all ranks know of a request."""
         if self:
-            store.set(_KEY, f"{self.reason} to rank {os.environ.get('RANK', '0')}")
+            store.set(_KEY, f"{self.reason}{_TO_RANK}{os.environ.get('RANK', '0')}")
         elif store.check([_KEY]):
             self._ask(store.get(_KEY).decode())
             # A signal ends a wait of the main thread, which nothing else can.

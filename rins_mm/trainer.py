@@ -163,7 +163,7 @@ class Trainer:
         if done > self.saved_step:
             self.save(done)
         self.finish_saves()
-        reason = self.stop.reason or "a signal to another rank"
+        reason = self.stop.reason_on_any(self.ranks)
         self.run_log.say(
             f"stopped after step {done} of {self.config.max_steps} by {reason}; "
             "what was trained is saved, and --resume goes on from there"
