@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     """Fuzz the targets that are named; 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
     parser.add_argument("targets", nargs="+", choices=[*TARGETS, "planted", "all"])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each target")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of a processor, for each target")
     parser.add_argument("--least", type=int, default=0, help="inputs of each target, however long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON to add the records to, one for each target")
@@ -73,10 +73,10 @@ def target_of(name: str) -> Target:
 def told(record: dict[str, Any], findings_folder: Path | None) -> bool:
     """Print a record; whether nothing is wrong. Inputs of what was found become folders."""
     slope = record["resident_megabytes_per_minute"]
-    grows = slope is not None and record["minutes"] >= 5 and slope > MAX_MEGABYTES_PER_MINUTE
+    grows = slope is not None and record["cpu_minutes"] >= 5 and slope > MAX_MEGABYTES_PER_MINUTE
     leaks = record["open_files"][1] > record["open_files"][0] + SPARE_FILES
     print(
-        f"{record['target']}: {record['executions']:,} inputs in {record['minutes']} minutes, "
+        f"{record['target']}: {record['executions']:,} inputs in {record['cpu_minutes']} minutes of a processor, "
         f"{record['accepted']:,} accepted, {record['distinct_outcomes']} outcomes, slowest "
         f"{record['slowest_cpu_seconds']} s, memory {record['peak_megabytes_over_rest']} MB and "
         f"{slope} MB/min{' GROWS' if grows else ''}, open files {record['open_files']}, "

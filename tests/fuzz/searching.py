@@ -88,7 +88,7 @@ class Report:
     peak_megabytes: float = 0.0
     """Over that at rest."""
     memory: list[tuple[float, float]] = field(default_factory=list)
-    """Minutes and megabytes."""
+    """Minutes of the processor and megabytes."""
     open_files: tuple[int, int] = (0, 0)
     """Early in the search, and at its end."""
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Report:
 
 
 class Search:
-    """Tries inputs of one target until the time is over. A pure function of the seed, but for the clock."""
+    """Tries inputs of one target until its processor time is over. A pure function of the seed, but for that."""
 
     def __init__(self, target: Target, seed: int, folder: Path, board: Board) -> None:
         self.target = target
@@ -128,7 +128,7 @@ class Search:
         self._files_before = 0
 
     def run(self, seconds: float, least: int) -> None:
-        """Try the seeds, then changes of them: for so long, and so many inputs at least."""
+        """Try the seeds, then changes of them: for so long of a processor, and so many inputs at least."""
         emptied(self._folder)
         limit_address_space()
         gc.collect()
@@ -136,9 +136,9 @@ class Search:
         for files in list(self._kept):
             self._try(files)
         self._files_before = open_files()
-        begin = time.monotonic()
+        begin = time.process_time()
         reported = remembered = 0.0
-        while (passed := time.monotonic() - begin) < seconds or self.report.executions < least:
+        while (passed := time.process_time() - begin) < seconds or self.report.executions < least:
             files = self._next_input()
             if self._try(files) and len(self._kept) < MAX_KEPT:
                 self._kept.append(files)

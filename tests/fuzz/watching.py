@@ -23,7 +23,8 @@ SETTLING_SHARE = 0.5
 def watched(target: Target, *, seconds: float, seed: int, least: int = 0) -> dict[str, Any]:
     """Fuzz one target and say what came of it, as plain values for JSON.
 
-    For so long, and longer where fewer than `least` inputs have been tried by then.
+    For so many seconds of a processor, which a busy machine takes longer to give, and for more where
+    fewer than `least` inputs have been tried by then.
     """
     board, reports = Board(), []
     deaths: dict[str, tuple[int, Files]] = {}
@@ -34,7 +35,7 @@ def watched(target: Target, *, seconds: float, seed: int, least: int = 0) -> dic
         # Others than its own folder are no business of an input, the cache of indexes among them.
         os.environ["RINS_MM_CACHE"] = f"{name}/input/cache"
         for child_seed in range(seed, seed + MAX_DEATHS):
-            left = seconds - (time.monotonic() - begin)
+            left = seconds - sum(report["cpu_seconds"] for report in reports)
             tried = sum(report["executions"] for report in reports)
             if left <= 0 and tried >= least:
                 break
