@@ -38,6 +38,8 @@ class Arm:
     """What it spends as much of as its control does; None: what the study matches."""
     dial: tuple[str, ...] = ()
     """More depths of the text tower to measure at the end, such as AAAAB beyond the trained one."""
+    tuned_as: str = ""
+    """The arm whose learning rate it takes, such as the same model at another length; empty: it has its own search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,10 @@ def check(study: StudyConfig) -> None:
     for arm in study.arms:
         if arm.control:
             study.arm(arm.control)
+        if arm.tuned_as and study.arm(arm.tuned_as).tuned_as:
+            raise UserError(
+                f"{arm.name} is tuned as {arm.tuned_as}, which has no search of its own; name one that has"
+            )
         every = arm.config.log_every
         for setting in ("eval_every", "checkpoint_every"):
             if getattr(arm.config, setting) % every:

@@ -60,11 +60,13 @@ class Job:
 
 
 def tuning_jobs(study: StudyConfig, runs: Path) -> list[Job]:
-    """Every arm at every learning rate, shorter than the study's runs."""
+    """Every arm that is tuned itself at every learning rate, shorter than the study's runs."""
     if study.tuning is None:
         return []
     jobs = []
     for arm in study.arms:
+        if arm.tuned_as:
+            continue
         full = matched(study, arm)
         config = of_length(full, max(1, round(full.max_steps * study.tuning.share)))
         for rate in study.tuning.learning_rates:
@@ -152,12 +154,12 @@ def chosen_rates(study: StudyConfig, records: Sequence[dict[str, Any]]) -> dict[
                 record["held_out"]["losses"].values()
             )
             for record in records
-            if record["arm"] == arm.name
+            if record["arm"] == (arm.tuned_as or arm.name)
         }
         missing = [rate for rate in study.tuning.learning_rates if rate not in found]
         if missing:
             raise UserError(
-                f"{arm.name} has no tuning run at the learning rate {missing[0]:g} yet; "
+                f"{arm.tuned_as or arm.name} has no tuning run at the learning rate {missing[0]:g} yet; "
                 "finish --phase tuning first"
             )
         rates[arm.name] = min(found, key=lambda rate: found[rate])

@@ -44,7 +44,9 @@ def main(argv: list[str]) -> int:
     """Fuzz the targets that are named; 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
     parser.add_argument("targets", nargs="+", choices=[*TARGETS, "planted", "all"])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of a processor, for each target")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="of a processor, for each target"
+    )
     parser.add_argument("--least", type=int, default=0, help="inputs of each target, however long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON to add the records to, one for each target")

@@ -123,6 +123,37 @@ def test_the_rate_with_the_least_loss_on_val_is_chosen_and_missing_ones_are_name
         chosen_rates(study, records[1:])
 
 
+def test_the_same_model_at_another_length_takes_the_rate_that_was_found_for_it():
+    study = load_study("study_confirmatory", scale="cpu")
+    tuned = tuning_jobs(study, Path("runs"))
+    assert not {"text-deep-samples", "bag-of-words"} & {job.arm for job in tuned}
+    records = [
+        {
+            "arm": job.arm,
+            "config": {
+                "optimizer": {"peak_learning_rate": job.config.optimizer.peak_learning_rate}
+            },
+            "held_out": {
+                "losses": {
+                    "AB": abs(
+                        job.config.optimizer.peak_learning_rate
+                        - (1e-3 if job.arm == "text-deep" else 4e-3)
+                    )
+                }
+            },
+        }
+        for job in tuned
+    ]
+    rates = chosen_rates(study, records)
+    assert rates["text-deep-samples"] == rates["text-deep"] == 1e-3
+    assert rates["bag-of-words"] == rates["AB"] == 4e-3
+    arms = [
+        replace(arm, tuned_as="bag-of-words") if arm.name == "AB" else arm for arm in study.arms
+    ]
+    with pytest.raises(UserError, match="AB is tuned as bag-of-words, which has no search"):
+        check(replace(study, arms=tuple(arms)))
+
+
 def test_an_array_of_jobs_runs_each_job_once():
     jobs = study_jobs(load_study("study_vision_rins", scale="cpu"), Path("runs"), {})
     shares = [job.name for index in range(3) for job in share(jobs, f"{index}/3")]
