@@ -66,7 +66,7 @@ soak: MINUTES ?= 30
 soak: .venv/.core
 	.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) --overwrite
 
-# Every reader of what comes from outside, for so many minutes each; FUZZ_SEED=N repeats a search.
+# Every reader of what comes from outside, for so many minutes of a processor each; FUZZ_SEED=N repeats a search.
 fuzz: MINUTES ?= 10
 fuzz: FUZZ_SEED ?= $$(date +%Y%m%d)
 .PHONY: fuzz

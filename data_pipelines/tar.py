@@ -107,8 +107,9 @@ def _checked_size(header: bytes, position: int) -> int:
 def _number(field: bytes, position: int) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    digits = field.strip(b" \0")
-    # An empty field counts as zero; 0xFF in front would be a negative base-256 number.
+    # An empty field counts as zero; 0xFF in front would be a negative base-256 number, and behind a
+    # NUL in front other readers see no digits.
+    digits = field.rstrip(b" \0").lstrip(b" ")
     if not digits.isdigit() and digits:
         raise DamagedTarError(position, "a header whose number fields are not numbers")
     try:

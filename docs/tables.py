@@ -231,12 +231,12 @@ def _neighbour(folder: str, name: str) -> ModuleType:
 def fuzzing() -> str:
     """What the last long search in each reader tried and found."""
     rows = [
-        "| target | minutes (of the CPU) | inputs | accepted | outcomes | slowest | memory | growth | found |"
+        "| target | CPU minutes | inputs | accepted | outcomes | slowest | memory | growth | found |"
     ]
     rows.append("| --- |" + " ---: |" * 8)
     for name, row in sorted(_results("fuzz").items()):
         rows.append(
-            f"| `{name}` | {row['minutes']:.0f} ({row['cpu_minutes']:.1f}) | {row['executions']:,} "
+            f"| `{name}` | {row['cpu_minutes']:.1f} | {row['executions']:,} "
             f"| {row['accepted']:,} | {row['distinct_outcomes']} | {row['slowest_cpu_seconds']:.3f} s "
             f"| {row['peak_megabytes_over_rest']:.0f} MB | {row['resident_megabytes_per_minute']:.2f} MB/min "
             f"| {len(row['findings'])} |"

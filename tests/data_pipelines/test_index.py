@@ -162,6 +162,21 @@ def test_a_member_with_a_crafted_size_ends_the_reading_at_once(tmp_path, size):
     assert time.perf_counter() - begin < 1
 
 
+def test_a_size_behind_a_nul_which_other_readers_take_for_none_is_damage(tmp_path):
+    data = bytearray(tar_bytes(files_of(SAMPLES)))
+    header = data[2048:2560]
+    header[124:136] = bytes(6) + b"000001"
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 256)
+    data[2048:2560] = header
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        (changed,) = (member for member in archive if member.offset == 2048)
+    assert changed.size == 0
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match="a header whose number fields are not numbers"):
+        read_or_build_index(shard)
+
+
 @settings(
     max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=1000
 )
