@@ -14,7 +14,7 @@ from packaging.version import Version
 FLOORS = {
     "torch": "2.11", "timm": "1.0.31", "sentencepiece": "0.2.3", "safetensors": "0.7", "pillow": "12.3",
     "jinja2": "3.1.6", "transformers": "5.5", "protobuf": "6.31.1", "onnx": "1.21", "pyarrow": "18",
-    "sentence-transformers": "6.0", "faiss-cpu": "1.15", "usearch": "2.25", "starlette": "1.0",
+    "sentence-transformers": "6.0", "faiss-cpu": "1.15", "usearch": "2.25", "starlette": "1.5.1",
     "uvicorn": "0.38", "h11": "0.16", "onnxruntime": "1.31",
 }  # fmt: skip
 """The least versions, of what reads or shows what somebody else has made."""
