@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,20 @@ def read_plain_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     return parse_plain_json(read_plain_text(path, max_bytes))
 
 
-def parse_plain_json(text: str) -> Any:
-    """What a JSON text says; ValueError also for NaN, for names met twice, and where it is too deep."""
+def parse_plain_json(text: str, without: frozenset[str] = frozenset()) -> Any:
+    """What a JSON text says; ValueError also for NaN, for names met twice, and where it is too deep.
+
+    Fields called as in `without` are dropped as they are read, which saves memory.
+    """
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = _distinct(pairs)
+        for name in without & table.keys():
+            del table[name]
+        return table
+
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=checked)
     except RecursionError as error:
         raise ValueError("it is too deep") from error
 
@@ -63,5 +74,6 @@ def _refuse(constant: str) -> None:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a name stands there twice")
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"{names.most_common(1)[0][0][:40]!r} stands there twice")
     return table

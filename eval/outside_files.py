@@ -1,12 +1,11 @@
 """Small text files that come with other people's data: bounded, in UTF-8, and strict."""
 
-import json
 import stat
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import parse_plain_json
 
 MAX_BYTES = 64 * 2**20
 """Lists of names, labels and sentences; the largest that is known has 10 MB."""
@@ -69,18 +68,10 @@ def parsed_json(text: str, where: str, without: frozenset[str] = frozenset()) ->
     Fields called as in `without` are dropped as they are read, which saves memory. Raises UserError
     for what is not JSON, NaN and names met twice.
     """
-
-    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = _distinct(pairs)
-        for name in without & table.keys():
-            del table[name]
-        return table
-
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=checked)
-    except (ValueError, RecursionError) as error:
-        reason = "too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{where} is not JSON as it should be ({reason}); mend it") from error
+        return parse_plain_json(text, without)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON as it should be ({error}); mend it") from error
 
 
 def read_string_table(path: Path, what: str) -> dict[str, str]:
@@ -88,16 +79,4 @@ def read_string_table(path: Path, what: str) -> dict[str, str]:
     table = read_json(path, what)
     if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
         raise UserError(f'{what}: {path} is no table of texts; write {{"name": "text", …}}')
-    return table
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = Counter(name for name, _ in pairs)
-        raise ValueError(f"{names.most_common(1)[0][0][:40]!r} stands there twice")
     return table
