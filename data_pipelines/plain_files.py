@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.errors import UserError
+
 MAX_BYTES = 64 * 2**20
 """Of a file of settings or of results; the largest that this project writes has a few MB."""
 
@@ -40,6 +42,17 @@ def read_plain_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 def read_plain_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """What a JSON file says. Raises OSError or ValueError."""
     return parse_plain_json(read_plain_text(path, max_bytes))
+
+
+def read_plain_object(path: Path, mend: str = "use another copy") -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError, with the mend, where it is missing or something else."""
+    try:
+        found = read_plain_json(path)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__} in place of an object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; {mend}") from error
+    return found
 
 
 def parse_plain_json(text: str, without: frozenset[str] = frozenset()) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import (
     parse_plain_json,
-    read_plain_json,
+    read_plain_object,
     read_plain_text,
     require_plain,
 )
@@ -87,19 +87,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     # Sizes past all bounds are the errors of whoever reckons with them.
     except (OSError, SafetensorError, RuntimeError, ValueError, OverflowError) as error:
         raise UserError(f"cannot read the tensors in {path}: {error}; use another copy") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError where it is missing, or is something else."""
-    try:
-        data = read_plain_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; use another copy") from error
-    if not isinstance(data, dict):
-        raise UserError(
-            f"{path} holds a {type(data).__name__} in place of an object; use another copy"
-        )
-    return data
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -227,7 +214,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     step = verify_manifest(folder).get("step")
     if not isinstance(step, int):
         raise UserError(f"{folder} is no checkpoint of a run: its {MANIFEST} names no step")
-    return Checkpoint(folder=folder, step=step, state=read_object(folder / "state.json"))
+    return Checkpoint(folder=folder, step=step, state=read_plain_object(folder / "state.json"))
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:

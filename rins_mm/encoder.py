@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_object
 from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
@@ -25,7 +26,6 @@ from rins_mm.checkpoint import (
     load_weights,
     newest_checkpoint,
     open_checkpoint,
-    read_object,
     read_tensors,
     require_fitting,
     verify_manifest,
@@ -223,7 +223,7 @@ def encoder_of_run(run_dir: Path, checkpoint: Checkpoint) -> SigLIPEncoder:
 
 def _load_native(folder: Path) -> SigLIPEncoder:
     verify_manifest(folder)
-    data = read_object(folder / "encoder.json")
+    data = read_plain_object(folder / "encoder.json")
     try:
         version, name = data["format_version"], str(data["name"])
         if version != NATIVE_FORMAT_VERSION:

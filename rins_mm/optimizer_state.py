@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import UserError
-from rins_mm.checkpoint import Checkpoint, read_object, read_tensors
+from data_pipelines.plain_files import read_plain_object
+from rins_mm.checkpoint import Checkpoint, read_tensors
 from rins_mm.distributed import part_like
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -38,7 +39,7 @@ def restore_optimizer(
     """
     parameters = dict(model.named_parameters())
     tensors = read_tensors(checkpoint.folder / "optimizer.safetensors")
-    numbers = read_object(checkpoint.folder / "optimizer.json")
+    numbers = read_plain_object(checkpoint.folder / "optimizer.json")
     if wrong := _what_does_not_fit(optimizer, parameters, {**tensors, **numbers}):
         raise UserError(
             f"the optimizer's state in {checkpoint.folder} is of another run: {wrong}; "

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_json
+from data_pipelines.plain_files import read_plain_object
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.ranks import Ranks
 from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
@@ -114,7 +114,8 @@ def begin_run(
         **describe_determinism(),
     }
     path = run_dir / "environment.json"
-    if path.exists() and not _same_but_peak(_recorded(path), environment):
+    mend = "remove it, and resume again"
+    if path.exists() and not _same_but_peak(read_plain_object(path, mend), environment):
         shutil.copy2(path, run_dir / f"environment.until-{stamp}.json")
     # Measured anew, a peak never comes out the same: it is no change of the environment.
     environment["peak"] = describe_peak(local_device(), config.precision)
@@ -143,16 +144,6 @@ def describe_environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _recorded(path: Path) -> dict[str, Any]:
-    try:
-        found = read_plain_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is not what a run writes ({error}); remove it, and resume again"
-        ) from error
-    return found if isinstance(found, dict) else {}
 
 
 def _same_but_peak(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

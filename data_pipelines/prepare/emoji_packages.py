@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_json
+from data_pipelines.plain_files import read_plain_object
 from data_pipelines.shard_writer import sha256_of_file
 
 PACKAGES: Mapping[str, tuple[str, str, str]] = {
@@ -93,7 +93,7 @@ def _unpacked(use: str, packages: Path | None, working: Path) -> Path:
     else:
         folder = packages / stem / "package"
         if folder.is_dir():
-            found = _described(folder / "package.json")
+            found = read_plain_object(folder / "package.json", "unpack the package again")
             if (found.get("name"), found.get("version")) != (name, version):
                 raise UserError(
                     f"{folder} is {found.get('name')} {found.get('version')}; "
@@ -107,16 +107,6 @@ def _unpacked(use: str, packages: Path | None, working: Path) -> Path:
                 f"fetch it: npm pack {name}@{version}"
             )
     return _checked_and_unpacked(use, tarball, working / stem)
-
-
-def _described(path: Path) -> dict[str, Any]:
-    try:
-        found = read_plain_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is not what npm wrote ({error}); unpack the package again"
-        ) from error
-    return found if isinstance(found, dict) else {}
 
 
 def _fetched(name: str, version: str, stem: str, working: Path) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 from data_pipelines.plain_values import from_plain
 from data_pipelines.whole_files import write_whole
 
@@ -202,10 +203,9 @@ def read_removed(folder: Path) -> list[int]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file that anybody may have written. Raises UserError."""
-    require_file(path, most=MAX_JSON_BYTES)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_plain_json(path, MAX_JSON_BYTES)
+    except (OSError, ValueError) as error:
         raise damaged(path, f"it is no JSON ({error})") from error
     if not isinstance(data, dict):
         raise damaged(path, "it holds no object")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_json
+from data_pipelines.plain_files import read_plain_object
 from rins_mm.checkpoint import read_tensors
 from rins_mm.weights.torch_file import read_torch_file
 
@@ -46,13 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no file."""
     if not path.is_file():
         return {}
-    try:
-        found = read_plain_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}; use another copy") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; use another copy")
-    return found
+    return read_plain_object(path)
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
