@@ -23,6 +23,12 @@ PAGES = ("README.md", *(f"docs/{topic}.md" for topic in TOPICS))
 NONE = "\N{EN DASH}"
 ROOMS = ("data_pipelines", "eval", "rins_mm", "configs", "benchmarks", "docs")
 
+SCRIPTS = {
+    "benchmarks": "What things cost, each in one command; what is measured is kept in docs/results.",
+    "docs": "The pages, and the scripts that fill their tables.",
+}
+"""Rooms that are no packages, with what an __init__.py would say."""
+
 
 def house_map() -> str:
     """Each file of the house with the first line of its docstring."""
@@ -32,6 +38,8 @@ def house_map() -> str:
     ).stdout.split()  # fmt: skip
     lines = []
     for room in ROOMS:
+        if room in SCRIPTS:
+            lines.append(f"{room + '/':<34} {SCRIPTS[room]}")
         modules = sorted(
             Path(name) for name in listed if name.startswith(f"{room}/") and name.endswith(".py")
         )
