@@ -155,6 +155,9 @@ def _build_timm_model(config: ImageTowerConfig) -> Any:
             f"timm {timm.__version__} has no model named {config.name!r}; "
             f"the nearest names are {', '.join(nearest) or 'none'}"
         )
+    # timm divides by it, and finds out in the forward pass.
+    if config.num_heads is not None and config.num_heads < 1:
+        raise UserError(f"image.num_heads is {config.num_heads}; it must be at least 1")
     settings: dict[str, Any] = {
         "patch_size": config.patch_size,
         "embed_dim": config.width,

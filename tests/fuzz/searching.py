@@ -170,7 +170,11 @@ class Search:
         if not self._board.write(self.report.executions, files):
             return False
         known = len(self.report.findings)
-        outcome, new, seconds = self._timed(files)
+        # Being followed makes plain Python several times slower.
+        followed = (
+            self.report.executions % TRACED_EVERY == 0 or self.report.executions <= self._num_seeds
+        )
+        outcome, new, seconds = self._timed(files, followed=followed)
         if seconds > self.report.slowest_seconds:
             # A collection of garbage, or a stir of the machine, comes once.
             seconds = min(seconds, *(self._timed(files)[2] for _ in range(2)))
@@ -194,18 +198,17 @@ class Search:
             self._write()
         return new
 
-    def _timed(self, files: Files) -> tuple[str, bool, float]:
+    def _timed(self, files: Files, *, followed: bool = False) -> tuple[str, bool, float]:
         """What came of an input, whether it reached something new, and its CPU seconds."""
         begin = time.process_time()
-        outcome, new = self._attempt(files)
+        outcome, new = self._attempt(files, followed=followed)
         seconds = time.process_time() - begin
         emptied(self._folder)
         return outcome, new, seconds
 
-    def _attempt(self, files: Files) -> tuple[str, bool]:
+    def _attempt(self, files: Files, *, followed: bool) -> tuple[str, bool]:
         self._sentinel.armed = True
-        # Being followed makes plain Python several times slower.
-        if self.report.executions % TRACED_EVERY == 0 or self.report.executions <= self._num_seeds:
+        if followed:
             self._tracer.begin()
         try:
             with contextlib.redirect_stderr(io.StringIO()):

@@ -191,6 +191,12 @@ def test_a_tag_that_its_model_does_not_have_is_refused_in_one_line():
         make_tower(name="vit_tiny_patch16_224.mine")
 
 
+@pytest.mark.parametrize("num_heads", [0, -1])
+def test_a_number_of_heads_that_cannot_be_is_refused_before_the_first_picture(num_heads):
+    with pytest.raises(UserError, match=rf"image\.num_heads is {num_heads}; it must be at least 1"):
+        ImageTower(ImageTowerConfig(num_heads=num_heads))
+
+
 def test_weights_are_not_fetched_by_a_name_that_points_elsewhere():
     with pytest.raises(UserError, match="no model named"):
         make_tower(name="hf-hub:timm/resnet18.a1_in1k")
