@@ -65,8 +65,8 @@ class ScenesConfig:
     siblings: int = 4
     """Samples in a row that differ by small edits."""
     constructions: tuple[str, ...] = ()
-    """What captions are like: pair, both, clause, choice, nested, counts, more, exclusion, everything, story;
-    without a name all, each as often as the others."""
+    """What captions are like: pair, both, clause, choice, nested, counts, more, exclusion, everything, story,
+    changes, each; a name may come several times. Without a name all but the last two, equally often."""
     samples_per_shard: int = 4000
     """Samples in each shard but the last: a multiple of --siblings."""
     workers: int = field(default_factory=usable_cores)

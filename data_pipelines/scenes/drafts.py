@@ -28,7 +28,18 @@ from data_pipelines.scenes.scene import (
     is_legible,
     stands,
 )
-from data_pipelines.scenes.stories import Actor, Head, Step, Story, Swaps, Takes, Turns, ending
+from data_pipelines.scenes.stories import (
+    VERBS,
+    Actor,
+    Does,
+    Head,
+    Step,
+    Story,
+    Swaps,
+    Takes,
+    Turns,
+    ending,
+)
 from data_pipelines.scenes.world import BACKGROUNDS, COLOURS, World
 
 CELLS = tuple((x, y) for x in (10, 32, 54) for y in (10, 32, 54))
@@ -38,6 +49,7 @@ _OVERLAPS = tuple((x, y) for x in (-14, -12, -8, 8, 12, 14) for y in (-14, -12, 
 _PLACEMENTS = 12
 _COLOUR_SAID = 0.6
 _LARGE = 0.35
+_MOST_VERBS = 8
 
 
 class Draft(NamedTuple):
@@ -280,6 +292,22 @@ def _step(lots: Lots, kinds: Sequence[str]) -> Step:
     return lots.pick(steps)
 
 
+def _changes(lots: Lots, world: World) -> Draft | None:
+    """One thing that does up to eight things."""
+    ((kind, colour),) = _heads(lots, world, 1)
+    steps = tuple(Does(kind, lots.pick(tuple(VERBS))) for _ in range(1 + lots.below(_MOST_VERBS)))
+    story = Story((Actor(kind, colour),), steps, kind)
+    scene = placed(lots, [ending(story)])
+    return scene and Draft(scene, (story,))
+
+
+def _each(lots: Lots, world: World) -> Draft | None:
+    """Three to five things of different kinds, all of them named with their colours."""
+    heads = _heads(lots, world, 3 + lots.below(3))
+    scene = placed(lots, heads)
+    return scene and Draft(scene, tuple(Counts(1, Noun(*head)) for head in heads))
+
+
 CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "pair": _pair,
     "both": _both,
@@ -291,7 +319,12 @@ CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "exclusion": _exclusion,
     "everything": _everything,
     "story": _story,
+    "changes": _changes,
+    "each": _each,
 }
 
-WITHOUT_RELATIONS = frozenset({"counts", "story"})
+BY_NAME = ("changes", "each")
+"""Constructions of one use: only who names them gets them."""
+
+WITHOUT_RELATIONS = frozenset({"counts", "story", *BY_NAME})
 """Constructions that never say how things stand to each other."""

@@ -14,7 +14,7 @@ from data_pipelines.scenes.meaning import (
     Relates,
     Statement,
 )
-from data_pipelines.scenes.stories import Step, Story, Swaps, Takes, Turns
+from data_pipelines.scenes.stories import Does, Step, Story, Swaps, Takes, Turns
 
 LEAST_WORDS, MOST_WORDS = 8, 36
 """Of any sentence about kinds of one word: with a tokenizer that knows them, 8 to 40 tokens."""
@@ -104,10 +104,19 @@ def sentence(meaning: Meaning, wording: int) -> str:
 
 def _told(story: Story, lots: Lots) -> str:
     """ "A red cat and a blue car meet then the cat takes the colour of the car and only the cat stays." """
+    if len(story.actors) == 1:
+        return _told_of_one(story)
     met = " and ".join(f"a {actor.colour} {actor.kind}" for actor in story.actors)
     parts = [lots.pick(_BEGINNINGS).format(met), *(_step(step, lots) for step in story.steps)]
     text = f"{' then '.join(parts)} and {lots.pick(_ENDS).format(story.last)}."
     return f"{text[0].upper()}{text[1:]}"
+
+
+def _told_of_one(story: Story) -> str:
+    """ "A red cat ages then flips and is shown here." """
+    ((kind, colour),) = story.actors
+    deeds = " then ".join(step.verb for step in story.steps if isinstance(step, Does))
+    return f"A {colour} {kind} {deeds} and is shown here."
 
 
 def _step(step: Step, lots: Lots) -> str:
@@ -118,6 +127,8 @@ def _step(step: Step, lots: Lots) -> str:
             return lots.pick(_TAKES).format(kind, other)
         case Swaps(kind, other):
             return lots.pick(_SWAPS).format(kind, other)
+        case Does(kind, verb):
+            return f"the {kind} {verb}"
 
 
 def has_usual_length(text: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from data_pipelines.scenes.drafts import CONSTRUCTIONS, WITHOUT_RELATIONS, Draft, drawn
+from data_pipelines.scenes.drafts import BY_NAME, CONSTRUCTIONS, WITHOUT_RELATIONS, Draft, drawn
 from data_pipelines.scenes.edits import (
     EDIT_KINDS,
     EditKind,
@@ -49,7 +49,7 @@ def drawn_group(
     Raises NoGroupError where no draft has enough siblings.
     """
     # Drawn once: a construction in which drafts often fail must not become rare.
-    possible = constructions or tuple(CONSTRUCTIONS)
+    possible = constructions or [name for name in CONSTRUCTIONS if name not in BY_NAME]
     if split == "concepts":
         possible = [name for name in possible if name not in WITHOUT_RELATIONS] or possible
     construction = lots.pick(possible)

@@ -1,6 +1,7 @@
 """Stories: things of several colours change them, all but one leave, and the picture shows the one that stays.
 
 Who wants to know its colour has to follow the story from step to step: nothing else of it is in the picture.
+A story may also be of one thing alone, which does what VERBS mean, one after the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,35 @@ class Swaps(NamedTuple):
     other: str
 
 
-Step = Turns | Takes | Swaps
+class Does(NamedTuple):
+    """It gets the colour that the verb makes of its own."""
+
+    kind: str
+    verb: str
+
+
+VERBS: Mapping[str, Mapping[str, str]] = {
+    "ages": {
+        "red": "yellow",
+        "yellow": "green",
+        "green": "blue",
+        "blue": "purple",
+        "purple": "black",
+        "black": "red",
+    },
+    "flips": {
+        "red": "black",
+        "yellow": "purple",
+        "green": "blue",
+        "blue": "green",
+        "purple": "yellow",
+        "black": "red",
+    },
+    "blushes": {"red": "yellow", "yellow": "red"},
+}
+"""What each makes of a colour; of others nothing. Their order matters: together they reach every order of colours."""
+
+Step = Turns | Takes | Swaps | Does
 
 
 class Story(NamedTuple):
@@ -71,11 +100,20 @@ def edited_stories(kind: str, story: Story, colours: Sequence[str]) -> Iterator[
                 if _is_possible(changed):
                     yield changed
     if kind == "swap attributes":
+        verbs = _verbs(story)
+        for one, other in combinations(range(len(verbs)), 2):
+            if verbs[one] != verbs[other]:
+                yield _with_verbs(story, _exchanged(verbs, one, other))
         said = _colours(story)
         for one, other in combinations(range(len(said)), 2):
             if said[one] != said[other]:
                 yield _with_colours(story, _exchanged(said, one, other))
     if kind == "attribute":
+        verbs = _verbs(story)
+        for place, old in enumerate(verbs):
+            for verb in VERBS:
+                if verb != old:
+                    yield _with_verbs(story, [*verbs[:place], verb, *verbs[place + 1 :]])
         said = _colours(story)
         for place, old in enumerate(said):
             for colour in colours:
@@ -95,12 +133,14 @@ def _after_steps(story: Story) -> list[Mapping[str, str]]:
                 states.append({**now, kind: now[other]})
             case Swaps(kind, other):
                 states.append({**now, kind: now[other], other: now[kind]})
+            case Does(kind, verb):
+                states.append({**now, kind: VERBS[verb].get(now[kind], now[kind])})
     return states
 
 
 def _is_possible(story: Story) -> bool:
     """Whether nobody swaps or shares with itself."""
-    return all(step.kind != step.other for step in story.steps if not isinstance(step, Turns))
+    return all(step.kind != step.other for step in story.steps if isinstance(step, Takes | Swaps))
 
 
 def _names(story: Story) -> list[str]:
@@ -108,7 +148,7 @@ def _names(story: Story) -> list[str]:
     named = [
         name
         for step in story.steps
-        for name in ((step.kind,) if isinstance(step, Turns) else (step.kind, step.other))
+        for name in ((step.kind, step.other) if isinstance(step, Takes | Swaps) else (step.kind,))
     ]
     return [*named, story.last]
 
@@ -116,9 +156,9 @@ def _names(story: Story) -> list[str]:
 def _with_names(story: Story, names: Sequence[str]) -> Story:
     rest = iter(names)
     steps = tuple(
-        step._replace(kind=next(rest))
-        if isinstance(step, Turns)
-        else step._replace(kind=next(rest), other=next(rest))
+        step._replace(kind=next(rest), other=next(rest))
+        if isinstance(step, Takes | Swaps)
+        else step._replace(kind=next(rest))
         for step in story.steps
     )
     return Story(story.actors, steps, next(rest))
@@ -137,6 +177,18 @@ def _with_colours(story: Story, colours: Sequence[str]) -> Story:
         step._replace(said=next(rest)) if isinstance(step, Turns) else step for step in story.steps
     )
     return Story(actors, steps, story.last)
+
+
+def _verbs(story: Story) -> list[str]:
+    return [step.verb for step in story.steps if isinstance(step, Does)]
+
+
+def _with_verbs(story: Story, verbs: Sequence[str]) -> Story:
+    rest = iter(verbs)
+    steps = tuple(
+        step._replace(verb=next(rest)) if isinstance(step, Does) else step for step in story.steps
+    )
+    return Story(story.actors, steps, story.last)
 
 
 def _exchanged(values: Sequence[str], one: int, other: int) -> list[str]:

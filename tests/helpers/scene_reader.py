@@ -31,6 +31,8 @@ def is_true(sentence: str, things: list[dict], *, strict: bool) -> bool:
     words = sentence[:-1].lower().split()
     if " and a " in sentence.partition(" then ")[0] and words[-1] in ("stays", "leave"):
         return [(thing["kind"], thing["colour"]) for thing in things] == [_end_of_story(words)]
+    if words[-3:] == ["is", "shown", "here"]:
+        return [(thing["kind"], thing["colour"]) for thing in things] == [_after_deeds(words)]
     readings = list(_sentences(words))
     assert readings, sentence
     truths = {reading(_World(things, strict)) for reading in readings}
@@ -106,6 +108,26 @@ def _end_of_story(words):
         now |= changes
     left = one or other
     return left, now[left]
+
+
+CIRCLE = ["red", "yellow", "green", "blue", "purple", "black"]
+
+
+def _after_deeds(words):
+    """Kind and colour of the one thing, after all that it has done."""
+    colour, kind, told = re.fullmatch(
+        r"a (\w+) (\w+) (.+) and is shown here", " ".join(words)
+    ).groups()
+    place = CIRCLE.index(colour)
+    for deed in told.split(" then "):
+        if deed == "ages":
+            place = (place + 1) % 6
+        elif deed == "flips":
+            place = 5 - place
+        else:
+            assert deed == "blushes", deed
+            place = {0: 1, 1: 0}.get(place, place)
+    return kind, CIRCLE[place]
 
 
 def _sentences(words):
@@ -197,22 +219,22 @@ def _coloured(noun, colour):
     return lambda w: any(thing["colour"] == colour for thing in w.meant(noun))
 
 
+def _counts(words):
+    """ "two red cats and one dog and …": what is counted, and how often."""
+    if words[:1] and words[0] in NUMBERS:
+        for one, rest in _heads(words[1:]):
+            first = (one, NUMBERS.index(words[0]))
+            yield [first], rest
+            for others, end in _counts(_after(rest, "and") or []):
+                yield [first, *others], end
+
+
 def _numbers(words):
     for start in ("there is exactly", "there are exactly"):
         rest = _after(words, start)
-        if rest and rest[0] in NUMBERS:
-            for one, middle in _heads(rest[1:]):
-                second = _after(middle, "and")
-                for other, end in _heads(second[1:]) if second and second[0] in NUMBERS else ():
-                    counts = NUMBERS.index(rest[0]), NUMBERS.index(second[0])
-                    yield (
-                        (
-                            lambda w, one=one, other=other, counts=counts: (
-                                (w.count(one), w.count(other)) == counts
-                            )
-                        ),
-                        end,
-                    )
+        for counts, end in _counts(rest or []):
+            if len(counts) > 1:
+                yield (lambda w, counts=counts: all(w.count(one) == n for one, n in counts)), end
     for order, sign in (("more", 1), ("fewer", -1)):
         for one, rest in _heads(_after(words, f"there are {order}") or []):
             for other, end in _heads(_after(rest, "than") or []):

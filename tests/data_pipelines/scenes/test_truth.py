@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scene_reader import is_true
 
-from data_pipelines.scenes.drafts import CONSTRUCTIONS
+from data_pipelines.scenes.drafts import BY_NAME, CONSTRUCTIONS
 from data_pipelines.scenes.edits import EDIT_KINDS, edited_meanings, turned_meanings
 from data_pipelines.scenes.grammar import sentence
 from data_pipelines.scenes.meaning import (
@@ -28,7 +28,7 @@ from data_pipelines.scenes.meaning import (
 )
 from data_pipelines.scenes.samples import accidental_truths, scene_samples
 from data_pipelines.scenes.scene import CONVERSES, Scene, Thing, stands
-from data_pipelines.scenes.stories import Actor, Story, Swaps, Takes, Turns, ending
+from data_pipelines.scenes.stories import Actor, Does, Story, Swaps, Takes, Turns, ending
 from data_pipelines.scenes.world import SPLITS
 
 
@@ -156,9 +156,43 @@ def test_swaps_keep_every_word(samples):
 
 
 def test_every_construction_has_groups(samples):
-    assert {sample.construction for sample in samples["train"]} == set(CONSTRUCTIONS)
+    usual = set(CONSTRUCTIONS) - set(BY_NAME)
     counts = Counter(sample.construction for sample in samples["train"])
-    assert min(counts.values()) > 0.5 * len(samples["train"]) / len(CONSTRUCTIONS)
+    assert set(counts) == usual
+    assert min(counts.values()) > 0.5 * len(samples["train"]) / len(usual)
+
+
+@pytest.mark.parametrize("construction", BY_NAME)
+def test_constructions_that_must_be_named_are_true_false_and_of_the_same_words_too(
+    construction, source
+):
+    named = replace(source, split="test", constructions=(construction,))
+    edits, foils = Counter(), Counter()
+    for group in groups_of(list(scene_samples(named, range(120)))):
+        for one in group:
+            things = things_of(one.sibling.scene)
+            assert one.construction == construction
+            assert is_true(one.caption, things, strict=True)
+            assert [o for o in group if is_true(o.caption, things, strict=False)] == [one]
+            for kind, foil in one.foils:
+                assert not is_true(foil, things, strict=False), kind
+                words = [Counter(text.lower()[:-1].split()) for text in (one.caption, foil)]
+                assert words[0] == words[1] or not kind.startswith("swap")
+                foils[kind] += 1
+            edits[one.sibling.edit] += 1
+    assert min(edits["swap attributes"], edits["attribute"]) > 10
+    assert min(foils["swap attributes"], foils["attribute"]) > 60
+
+
+def test_what_a_thing_does_changes_its_colour_in_the_order_told():
+    def after(colour, *verbs):
+        return ending(Story((Actor("cat", colour),), tuple(Does("cat", v) for v in verbs), "cat"))
+
+    assert after("black", "ages") == ("cat", "red")
+    assert after("green", "blushes") == ("cat", "green")
+    assert after("red", "ages", "flips") == ("cat", "purple")
+    assert after("red", "flips", "ages") == ("cat", "red")
+    assert after("red", "blushes", "ages", "blushes") == ("cat", "green")
 
 
 @settings(max_examples=6)
