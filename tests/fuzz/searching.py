@@ -88,7 +88,7 @@ class Report:
     peak_megabytes: float = 0.0
     """Over that at rest."""
     memory: list[tuple[float, float]] = field(default_factory=list)
-    """Minutes of the processor and megabytes."""
+    """Minutes of the processor and megabytes, without those of the inputs that the search itself keeps."""
     open_files: tuple[int, int] = (0, 0)
     """Early in the search, and at its end."""
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -123,6 +123,7 @@ class Search:
         self._tracer = Tracer(target.traced)
         self._kept = target.seeds()
         self._num_seeds = len(self._kept)
+        self._kept_contents: dict[int, bytes] = {}
         self._sentinel = Sentinel(self._folder)
         self._peak = self._at_rest = 0.0
         self._files_before = 0
@@ -141,14 +142,20 @@ class Search:
         while (passed := time.process_time() - begin) < seconds or self.report.executions < least:
             files = self._next_input()
             if self._try(files) and len(self._kept) < MAX_KEPT:
-                self._kept.append(files)
+                self._keep(files)
             if passed - remembered >= MEMORY_SECONDS:
                 remembered = passed
-                self.report.memory.append((passed / 60, resident_megabytes()))
+                own = sum(map(len, self._kept_contents.values())) / 2**20
+                self.report.memory.append((passed / 60, resident_megabytes() - own))
             if passed - reported >= REPORT_SECONDS:
                 reported = passed
                 self._write()
         self._write()
+
+    def _keep(self, files: Files) -> None:
+        """Remember an input. Those that are alike share their contents: each is counted once."""
+        self._kept.append(files)
+        self._kept_contents |= {id(content): content for content in files.values()}
 
     def _write(self) -> None:
         self.report.cpu_seconds = time.process_time()
