@@ -266,11 +266,6 @@ def _model_of(
             own = build().state_dict()
     except UserError as error:
         raise UserError(f"{source} describes no model that can be built: {error}") from error
-    # torch and timm meet sizes that make no sense with nearly any exception there is.
-    except Exception as error:
-        raise UserError(
-            f"{source} describes no model that can be built ({error!r}); use another copy"
-        ) from error
     require_fitting(own, weights, source)
     model = build().eval()
     load_weights(model, weights, source)

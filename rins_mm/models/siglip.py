@@ -1,6 +1,9 @@
 """Two towers, a scale and a bias: SigLIP (arXiv 2303.15343), either tower recursive."""
 
 import math
+import os
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import Calls
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
-MAX_BLOCKS = 10_000
+MAX_BLOCKS = 1_000
 """Of a tower."""
 
 
@@ -73,22 +76,77 @@ def build_model(
 ) -> SigLIP:
     """A model with freshly initialised weights, a pure function of the seed.
 
-    Raises UserError for towers of more than 10,000 blocks, which a recorded configuration may name.
+    Anybody may have recorded its sizes, so it is measured first: UserError for towers of more than 1,000
+    blocks, for sizes that make no sense, and for more weights than this machine can hold.
     """
     for name, depth in (("image.depth", image.depth or 1), ("text.depth", text.depth)):
         if depth > MAX_BLOCKS:
             raise UserError(f"{name} is {depth:,}; give at most {MAX_BLOCKS:,} blocks")
+    build = partial(
+        SigLIP,
+        image,
+        text,
+        vocab_size=vocab_size,
+        pad_token=pad_token,
+        initial_scale=initial_scale,
+        initial_bias=initial_bias,
+    )
     # timm draws from the global generator; it is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = SigLIP(
-            image,
-            text,
-            vocab_size=vocab_size,
-            pad_token=pad_token,
-            initial_scale=initial_scale,
-            initial_bias=initial_bias,
-        )
-    if model.logit_scale.device.type != "meta":
-        initialise_text_tower(model.text_tower, torch.Generator().manual_seed(seed))
+        shapes = _shapes_of(build, image, text, vocab_size)
+        if torch.get_default_device().type == "meta":
+            return shapes
+        model = build()
+    initialise_text_tower(model.text_tower, torch.Generator().manual_seed(seed))
     return model
+
+
+def _shapes_of(
+    build: Callable[[], SigLIP], image: ImageTowerConfig, text: TextTowerConfig, vocab_size: int
+) -> SigLIP:
+    """The model without its numbers, if there is one of these sizes and this machine can hold it."""
+    try:
+        with torch.device("meta"):
+            model = build()
+    except UserError:
+        raise
+    # torch and timm meet sizes that make no sense with nearly any exception there is.
+    except Exception as error:
+        told = "; ".join(_sizes(image, text, vocab_size).values())
+        raise UserError(f"no model can be built of {told} ({error!r}); mend them") from error
+    parts = {"image": model.image_tower, "text": model.text_tower}
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    needed, there = 4 * sum(sizes.values()), _bytes_of_memory()
+    if needed > there:
+        name = max(sizes, key=sizes.__getitem__)
+        raise UserError(
+            f"the {name} tower would have {sizes[name]:,} weights of {_sizes(image, text, vocab_size)[name]}, "
+            f"and the model take {needed / 1e9:,.0f} GB of memory, of which this machine has "
+            f"{there / 1e9:,.0f} GB; choose smaller ones"
+        )
+    return model
+
+
+def _sizes(image: ImageTowerConfig, text: TextTowerConfig, vocab_size: int) -> dict[str, str]:
+    """The settings that decide on how large each tower is."""
+    names = {
+        "image": (image, ("name", "image_size", "patch_size", "width", "depth", "num_heads")),
+        "text": (text, ("width", "depth", "num_heads", "mlp_width", "context_length")),
+    }
+    told = {
+        tower: ", ".join(
+            f"{tower}.{name} {getattr(config, name)}"
+            for name in some
+            if getattr(config, name) is not None
+        )
+        for tower, (config, some) in names.items()
+    }
+    told["text"] += f", tokenizer.vocab_size {vocab_size}"
+    if image.stem_channels:
+        told["image"] += f", image.stem_channels {str(image.stem_channels)[:40]}"
+    return told
+
+
+def _bytes_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

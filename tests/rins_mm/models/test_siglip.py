@@ -1,8 +1,10 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from data_pipelines.errors import UserError
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.siglip import build_model, unit
@@ -84,3 +86,25 @@ def test_the_named_sizes_have_the_proportions_of_vits(size):
     assert config.context_length == 16
     assert config.width % config.num_heads == 0
     assert config.mlp_width == {"So400m": 4304}.get(size, 4 * config.width)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mlp_width": 10**9}, r"the text tower would have .* text.mlp_width 1000000000"),
+        ({"width": 10**10, "num_heads": 1}, "text.width 10000000000"),
+        ({"context_length": 10**10}, "text.context_length 10000000000"),
+        ({"depth": 1_001}, "text.depth is 1,001; give at most 1,000 blocks"),
+    ],
+)
+def test_a_model_that_this_machine_cannot_hold_is_one_line_that_names_the_setting(changes, told):
+    text = TextTowerConfig(**{"width": 32, "num_heads": 1, "depth": 2, "mlp_width": 48} | changes)
+    with pytest.raises(UserError, match=told):
+        build_model(IMAGE, text, vocab_size=30, pad_token=0, seed=0)
+
+
+def test_an_image_tower_that_no_machine_can_hold_is_named():
+    image = dataclasses.replace(IMAGE, image_size=10**7)
+    text = TextTowerConfig(width=32, num_heads=1, depth=2, mlp_width=48)
+    with pytest.raises(UserError, match=r"image\.image_size 10000000"):
+        build_model(image, text, vocab_size=30, pad_token=0, seed=0)
