@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_text
+from data_pipelines.plain_files import require_plain
 from eval.ranks import Ranks
 
 MAX_BYTES = 2 * 2**30
 """Of a metrics.jsonl: some two million rows."""
+MAX_LINE_CHARACTERS = 2**24
+"""Of one of its rows: bad samples of some 100,000 shards, each named."""
 
 
 class RunLog:
@@ -137,18 +139,31 @@ def has_evaluation(path: Path, step: int) -> bool:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    rows: list[dict[str, Any]] = []
+    damaged = 0
     try:
-        lines = read_plain_text(path, MAX_BYTES).splitlines()
+        require_plain(path, MAX_BYTES)
+        with path.open(encoding="utf-8") as file:
+            # Of a line without end no more is read than what shows that it is none.
+            lines = iter(lambda: file.readline(MAX_LINE_CHARACTERS), "")
+            for number, line in enumerate(lines, start=1):
+                if damaged or len(line) == MAX_LINE_CHARACTERS:
+                    raise UserError(
+                        f"{path}, line {damaged or number}, is damaged; mend or remove it"
+                    )
+                row = _row(line)
+                damaged = number if row is None else 0
+                if row is not None:
+                    rows.append(row)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); use another copy") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or type(row.get("step")) is not int:
-                raise ValueError("it has no step")
-            rows.append(row)
-        except (ValueError, RecursionError) as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}, is damaged; mend or remove it") from error
     return rows
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """The row that a line holds; None for a line that is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None

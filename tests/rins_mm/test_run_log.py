@@ -1,8 +1,13 @@
 """metrics.jsonl is the truth of a run."""
 
 import json
+import os
+import resource
 from pathlib import Path
 
+import pytest
+
+from data_pipelines.errors import UserError
 from rins_mm.run_log import keep_rows_before, read_rows
 
 
@@ -22,3 +27,20 @@ def test_numbers_keep_their_full_precision(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n")
     keep_rows_before(path, 1)
     assert read_rows(path) == [row]
+
+
+def test_a_damaged_line_before_the_last_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": \n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
+        read_rows(path)
+
+
+def test_a_line_without_end_is_damage_and_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"a": "')
+    os.truncate(path, 600 * 10**6)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
+        read_rows(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
