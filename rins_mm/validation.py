@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 
 from data_pipelines.errors import UserError
-from rins_mm.config import BudgetConfig, InitConfig, TrainConfig
+from rins_mm.config import InitConfig, TrainConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion_checks import check_recursion
 from rins_mm.models.signatures import expand, group_sizes
@@ -66,15 +66,14 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         )
     if not 0.0 <= config.ema_decay < 1.0:
         raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
+    _check_run_dir(config.run_dir)
     check_recursion("image", config.image.recursion)
     check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
     check_optimizer_name(config.optimizer.name)
     _check_init(config.init)
     _check_tensorboard(config)
-    _check_budget(config.budget)
-    if config.budget.match == "steps":
-        check_schedule(config)
+    _check_budget(config)
     _check_sharding(config)
 
 
@@ -103,6 +102,16 @@ def _check_positive(settings: Mapping[str, float]) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise UserError(f"{name} is {value}; it must be greater than 0")
+
+
+def _check_run_dir(run_dir: str) -> None:
+    try:
+        run_dir.encode()
+    except UnicodeEncodeError as error:
+        # The run's record and its log name it.
+        raise UserError(
+            f"the name of the run folder {run_dir!r} is not UTF-8; rename it, or choose another --run-dir"
+        ) from error
 
 
 def _check_text(text: TextTowerConfig, evaluated: tuple[str, ...]) -> None:
@@ -154,7 +163,10 @@ def _check_sharding(config: TrainConfig) -> None:
         )
 
 
-def _check_budget(budget: BudgetConfig) -> None:
+def _check_budget(config: TrainConfig) -> None:
+    budget = config.budget
+    if budget.match == "steps":
+        check_schedule(config)
     if budget.match == "steps" and budget.amount:
         raise UserError(
             f"budget.amount is {budget.amount:g}, but budget.match is steps, whose number is --max-steps; "

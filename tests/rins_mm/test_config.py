@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
@@ -252,6 +253,10 @@ AAB = RecursionConfig(signature="AAB")
         (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("ABC",))), "'ABC'.*no C"),
         (replace(GOOD, text=TextTowerConfig(depth=5, recursion=AAB)), "depth of 5.*4 or 6"),
         (replace(GOOD, sharding="fsdp", compile="inductor"), "fsdp.*inductor"),
+        (
+            replace(GOOD, run_dir=os.fsdecode(b"runs/\xff")),
+            r"run folder 'runs/\\udcff' is not UTF-8",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_value(config, said):
