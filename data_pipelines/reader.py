@@ -111,3 +111,17 @@ class RawSample:
     key: str
     parts: dict[str, bytes]
     """Bytes by part type: webp, jpg, jpeg, png, json, txt."""
+
+
+def read_picture_file(path: Path) -> bytes:
+    """The bytes of a file that should be a picture. Raises BadSample for what is none, or too large for one."""
+    try:
+        # A pipe that is called like a picture would be waited for without end.
+        if path.exists() and not path.is_file():
+            raise BadSample("not a file")
+        if path.stat().st_size > MAX_PICTURE_BYTES:
+            raise BadSample("picture file too large")
+        return path.read_bytes()
+    # A name with a NUL is a ValueError.
+    except (OSError, ValueError) as error:
+        raise BadSample("unreadable file") from error

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.decode import decode_picture
 from data_pipelines.errors import UserError
-from data_pipelines.reader import MAX_PICTURE_BYTES
+from data_pipelines.reader import read_picture_file
 from eval.encoder import Picture
 from eval.picture_sets import PictureSet
 
@@ -65,14 +65,7 @@ def _is_below(name: str) -> bool:
 def _read(folder: Path, picture: "ListedPicture", cause: str | None) -> Picture:
     if cause is not None:
         raise BadSample(cause)
-    path = folder / picture.name
-    try:
-        if path.stat().st_size > MAX_PICTURE_BYTES:
-            raise BadSample("picture file too large")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadSample("unreadable file") from error
-    pixels = decode_picture(data)
+    pixels = decode_picture(read_picture_file(folder / picture.name))
     if picture.box is None:
         return pixels
     left, top, width, height = picture.box

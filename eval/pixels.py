@@ -9,6 +9,7 @@ from PIL import Image
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.decode import decode_picture, pixels_of
 from data_pipelines.errors import UserError
+from data_pipelines.reader import read_picture_file
 from eval.encoder import Picture
 
 
@@ -19,8 +20,8 @@ def read_pixels(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
     """
     if isinstance(picture, str | Path):
         try:
-            return decode_picture(Path(picture).read_bytes())
-        except (OSError, BadSample) as error:
+            return decode_picture(read_picture_file(Path(picture)))
+        except BadSample as error:
             raise UserError(
                 f"cannot read the picture {picture}: {error}; give a JPEG, PNG or WebP file"
             ) from error

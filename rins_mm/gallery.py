@@ -17,7 +17,7 @@ from data_pipelines.decode import decode_picture
 from data_pipelines.errors import UserError
 from data_pipelines.grouping import PICTURE_PARTS
 from data_pipelines.manifest import Dataset, open_dataset
-from data_pipelines.reader import read_sample
+from data_pipelines.reader import read_picture_file, read_sample
 from data_pipelines.samples import decoded_sample, sample_name
 from data_pipelines.words import printable
 
@@ -61,23 +61,13 @@ def folder_gallery(folder: Path) -> "Gallery":
     paths.sort()
     return Gallery(
         num_pictures=len(paths),
-        file=lambda number: PictureFile(_file_bytes(paths[number]), "", ""),
-        read=lambda number: decode_picture(_file_bytes(paths[number])),
+        file=lambda number: PictureFile(read_picture_file(paths[number]), "", ""),
+        read=lambda number: decode_picture(read_picture_file(paths[number])),
         name=lambda number: printable(str(paths[number].relative_to(folder))),
         label=lambda number: "",
         fingerprint=lambda: _fingerprint_of_files(folder, paths),
         unreadable=dict(unreadable),
     )
-
-
-def _file_bytes(path: Path) -> bytes:
-    # A pipe that is called like a picture would be waited for without end.
-    if not path.is_file():
-        raise BadSample("not a file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSample("unreadable file") from error
 
 
 def _fingerprint_of_files(folder: Path, paths: Sequence[Path]) -> str:

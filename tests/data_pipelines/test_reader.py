@@ -8,7 +8,7 @@ from data_pipelines import reader
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
 from data_pipelines.manifest import open_dataset
-from data_pipelines.reader import read_sample
+from data_pipelines.reader import MAX_PICTURE_BYTES, read_picture_file, read_sample
 from data_pipelines.shard_writer import write_shard
 
 
@@ -87,3 +87,18 @@ def test_many_threads_and_few_open_files_read_the_same(dataset, monkeypatch):
         found = list(threads.map(lambda index: read_sample(dataset, index), indices))
     assert found == expected * 20
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_what_is_called_like_a_picture_and_is_none_has_its_cause(tmp_path):
+    (tmp_path / "large.png").touch()
+    os.truncate(tmp_path / "large.png", MAX_PICTURE_BYTES + 1)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "nowhere.png").symlink_to("missing")
+    causes = {
+        "large.png": "picture file too large", "pipe.png": "not a file", "zero.png": "not a file",
+        "nowhere.png": "unreadable file", "a\0b.png": "unreadable file",
+    }  # fmt: skip
+    for name, cause in causes.items():
+        with pytest.raises(BadSample, match=f"^{cause}$"):
+            read_picture_file(tmp_path / name)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines import reader
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.errors import UserError
-from eval import listed_pictures as module
 from eval.listed_pictures import ListedPicture, listed_pictures
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_is_no_picture_or_too_large_is_found_when_it_is_read(tmp_pat
     assert missing == {}
     with pytest.raises(BadSample, match="not a picture"):
         pictures.read(0)
-    monkeypatch.setattr(module, "MAX_PICTURE_BYTES", 5)
+    monkeypatch.setattr(reader, "MAX_PICTURE_BYTES", 5)
     with pytest.raises(BadSample, match="picture file too large"):
         pictures.read(0)
 
