@@ -20,6 +20,7 @@ from rins_mm.run_log import read_rows
 from rins_mm.study.design import trained_depth
 from rins_mm.study.held_out import held_out_loss
 from rins_mm.study.jobs import Job
+from rins_mm.study.record_shape import RECORD, misfit
 
 FORMAT_VERSION = 1
 MOST_CURVE_POINTS = 100
@@ -42,13 +43,18 @@ def read_record(job: Job, records: Path) -> dict[str, Any] | None:
             f"{path} is the record of another configuration ({difference(record, job)}); remove it, "
             "or name another folder with --records"
         )
+    if where := misfit(record, RECORD):
+        raise UserError(
+            f"{path} is not what a study writes: {where} is missing or of another kind; remove it"
+        )
     return record
 
 
 def difference(record: Mapping[str, Any], job: Job) -> str:
     """The first setting in which a record differs from its job, in words."""
     wanted = json.loads(json.dumps(dataclasses.asdict(job.config)))
-    recorded = record.get("config", {})
+    recorded = record.get("config")
+    recorded = recorded if isinstance(recorded, Mapping) else {}
     for name, value in _leaves(wanted).items():
         if name != "run_dir" and _leaves(recorded).get(name) != value:
             return f"{name} is {_leaves(recorded).get(name)!r} there and {value!r} in the study"

@@ -1,6 +1,7 @@
 """From records to verdicts and a page, on records that are made up."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rins_mm.study.contrasts import paired, paired_at
 from rins_mm.study.design import PositiveControl, load_study
 from rins_mm.study.jobs import study_jobs
 from rins_mm.study.page import study_page
+from rins_mm.study.record_shape import RECORD, misfit
 from rins_mm.study.records import curve, loss_curve, read_record, spending
 
 TOY_STUDY = Path(__file__).parents[2] / "helpers" / "toy_study.py"
@@ -200,3 +202,39 @@ def test_a_record_of_another_configuration_is_an_error_in_one_line(tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match="not what a study writes"):
         read_record(first, tmp_path)
+
+
+def test_a_record_that_lacks_something_or_has_it_of_another_kind_is_an_error_that_names_it(
+    tmp_path,
+):
+    first = study_jobs(study(), tmp_path, {})[0]
+    path = first.record_path(tmp_path)
+    path.parent.mkdir()
+    whole = {"format_version": 1, "config_hash": first.config_hash, **record("plain", 0, 0.5)}
+
+    def read(**changes):
+        path.write_text(json.dumps({**whole, **changes}))
+        return read_record(first, tmp_path)
+
+    assert read() == whole
+    for name in record("plain", 0, 0.5):
+        with pytest.raises(UserError, match=f"not what a study writes: {name}.* is missing or of"):
+            read(**{name: None})
+    wrong = {
+        "held_out.losses.AB": {"held_out": {"fingerprint": "", "losses": {"AB": "5"}}},
+        "spent.flops": {"spent": {"samples": 1.0, "flops": 0, "layer_steps": 1.0}},
+        "curve.0.metrics": {"curve": [{"samples": 1, "flops": 1, "layer_steps": 1, "metrics": []}]},
+        "losses.0": {"losses": [[1, 2]]},
+        "steps": {"steps": 10**400},
+        "results.0.intervals": {"results": [{**whole["results"][0], "intervals": {"x": [1]}}]},
+    }
+    for place, changes in wrong.items():
+        with pytest.raises(UserError, match=f"writes: {re.escape(place)} is missing or of"):
+            read(**changes)
+
+
+def test_what_studies_have_recorded_is_of_that_shape(repository):
+    found = list(repository.glob("docs/studies/*/*/*.json"))
+    assert found
+    for path in found:
+        assert misfit(json.loads(path.read_text()), RECORD) == "", path
