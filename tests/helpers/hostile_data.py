@@ -35,7 +35,12 @@ NAMES = {
     "name like an option": "--overwrite",
     "name of a format": "{x.__class__.__init__.__globals__} %s %n",
 }
-"""Names of files and folders."""
+"""Of samples, models and runs; with `as_file_name` of files and folders."""
+
+
+def as_file_name(name: str) -> str:
+    """The name without what no name of a file can have."""
+    return name.replace("/", "\u2044")
 
 
 def inputs() -> Iterator[Input]:
@@ -122,7 +127,7 @@ def picture_folders(thing: str) -> Iterator[Input]:
                     spoil=lambda path, t=text: _renamed(path / folder, t[:200] + ".png"))  # fmt: skip
         if thing == "classes":
             yield Input(thing=thing, kind="name", name=f"{name} of a class",
-                        spoil=lambda path, t=text: (path / "cat").rename(path / t))  # fmt: skip
+                        spoil=lambda path, t=text: (path / "cat").rename(path / as_file_name(t)))  # fmt: skip
     places: dict[str, Callable[[Path], object]] = {
         "link to a folder outside": lambda path: (path / "out").symlink_to("/etc"),
         "link to itself as a folder": lambda path: (path / "loop").symlink_to("."),
@@ -136,7 +141,7 @@ def picture_folders(thing: str) -> Iterator[Input]:
 
 
 def _renamed(folder: Path, name: str) -> None:
-    (folder / "0.png").rename(folder / name)
+    (folder / "0.png").rename(folder / as_file_name(name))
 
 
 def _deep(path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from hostile_data import HTML
 from hostile_files import (
     Input,
     at,
@@ -164,6 +166,20 @@ def _rewritten(
 
 def records() -> Iterator[Input]:
     """Records of a study that are there already."""
+    changes: dict[str, dict[str, Any]] = {
+        "nothing measured": {"held_out": None}, "losses of text": {"held_out__losses__AB": "5"},
+        "arms of lists": {"arm": [1]}, "another arm": {"arm": "rins"}, "seed of 10^30": {"seed": 10**30},
+        "nothing spent": {"spent__flops": 0}, "spent without end": {"spent__flops": 1e308},
+        "a curve of lists": {"curve": [[1]]}, "losses of nothing": {"losses": [[]]}, "no losses": {"losses": []},
+        "intervals of text": {"results__0__intervals": {"image_retrieval_recall@1": "ab"}},
+        "a depth of HTML": {"trained_depth": HTML}, "another depth": {"trained_depth": "AAAB"},
+        "versions of HTML": {"versions": {HTML: HTML, "git_commit": f"\x1b[2J{HTML}"}},
+        "10^5 results": {"results": [{}] * 10**5}, "300 depths": {"held_out__losses": {"A" * n: 1.0 for n in range(300)}},
+        "settings that are a list": {"config": [1], "config_hash": "x"},
+    }  # fmt: skip
+    for name, values in changes.items():
+        yield Input(thing="records", kind="results", name=name,
+                    spoil=lambda path, v=values: [changed(**v)(file) for file in sorted(path.rglob("*.json"))])  # fmt: skip
     for kind, name, make in all_of(spoilt_json, spoilt_names, spoilt_pickles):
         yield Input(thing="records", kind=kind, name=name,
                     spoil=lambda path, m=make: [m(file) for file in sorted(path.rglob("*.json"))])  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hostile_tokenizers
-from hostile_data import HTML, NAMES
+from hostile_data import HTML, NAMES, as_file_name
 from hostile_files import (
     CANARY,
     Input,
@@ -118,7 +118,7 @@ def runs() -> Iterator[Input]:
     yield from at("run", "tokenizer/tokenizer.model", spoilt_sentencepiece())
     yield from at("run", "tokenizer/tokenizer.json", all_of(spoilt_json, spoilt_names))
     for name, text in NAMES.items():
-        yield Input(thing="run", kind="name", name=f"{name} of the run", spoil=lambda path, t=text: path.rename(path.parent / t), word=f"@{text}")  # fmt: skip
+        yield Input(thing="run", kind="name", name=f"{name} of the run", spoil=lambda path, t=text: path.rename(path.parent / as_file_name(t)), word=f"@{as_file_name(text)}")  # fmt: skip
 
 
 def _manifests() -> dict[str, dict[str, Any]]:

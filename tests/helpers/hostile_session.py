@@ -12,8 +12,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import hostile_data
@@ -71,20 +73,38 @@ def copy_of(thing: str, world: Path, folder: Path) -> tuple[Path, str]:
     return path, str(path / inner)
 
 
+def done_apart(work: Callable[[], object]) -> None:
+    """Do it in a child of this process: what it takes would count as memory of every later trial."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("a hostile input could not be made")
+
+
 def trial(target: Target, thing: str, spoilt: Input | None, world: Path, folder: Path) -> Outcome:
     """Run the target with this thing made hostile (None: sound), and all others sound."""
     path, word = copy_of(thing, world, folder)
-    writes = tuple(str(path) for name in target.writes if name == thing)
-    place = Place(folder=folder, writes=writes)
-    place.make()
-    if spoilt is not None:
-        spoilt.spoil(path)
-        if spoilt.word:
-            word = str(path.parent / spoilt.word[1:]) if spoilt.word[0] == "@" else spoilt.word
-    named = {"world": str(world), "out": str(folder / "out"), thing: word}
+    named = {"world": str(world), "out": str(folder / "out")}
+    writes = {thing: path} if thing in target.writes else {}
     for other in target.things():
         source, inner = PLACES.get(other, (other, ""))
-        named.setdefault(other, str(world / source / inner))
+        named[other] = str(world / source / inner)
+        if other in target.writes and other != thing:
+            # The sound ones in the world stay as they are.
+            writes[other], named[other] = copy_of(other, world, folder)
+    place = Place(folder=folder, writes=tuple(str(path) for path in writes.values()))
+    place.make()
+    if spoilt is not None:
+        done_apart(partial(spoilt.spoil, path))
+        if spoilt.word:
+            word = str(path.parent / spoilt.word[1:]) if spoilt.word[0] == "@" else spoilt.word
+    named[thing] = word
     words = []
     for word in target.words:
         for name, value in named.items():

@@ -26,6 +26,7 @@ from rins_mm.recorded_config import write_config
 from rins_mm.study.design import load_study
 from rins_mm.study.jobs import study_jobs
 
+METRICS = [f"{kind}_retrieval_recall@{rank}" for kind in ("image", "text") for rank in (1, 5, 10)]
 WORDS = ["a red apple", "a cat", "two dogs", "a green tree", "a blue car", "a house"]
 
 
@@ -171,7 +172,7 @@ def _own_models(world: Path) -> None:
 
 
 def _study(world: Path) -> None:
-    """A study of the toy recipe, and a record of its first run with nothing but its name."""
+    """A study of the toy recipe, and a record of its first run."""
     here = Path(toy.__file__).with_name("toy_study.py")
     (world / "small_study.py").write_text(
         f"from runpy import run_path\nstudy = run_path({str(here)!r})['study']\n"
@@ -180,7 +181,22 @@ def _study(world: Path) -> None:
     job = study_jobs(study, world / "out", {})[0]
     place = job.record_path(world / "records")
     place.parent.mkdir(parents=True)
-    place.write_text(json.dumps({"format_version": 1, "config_hash": job.config_hash}))
+    spent = {"samples": 8.0, "flops": 1e9, "layer_steps": 4.0}
+    results = [
+        {
+            "name": task, "dataset": "emoji-val", "variant": "AB", "metrics": dict.fromkeys(METRICS, 0.5),
+            "intervals": {name: [0.4, 0.6] for name in METRICS},
+        }
+        for task in job.tasks
+    ]  # fmt: skip
+    record = {
+        "format_version": 1, "config_hash": job.config_hash, "arm": job.arm, "seed": job.seed,
+        "trained_depth": "AB", "results": results, "steps": 2, "spent": spent, "parameters": 1000,
+        "held_out": {"fingerprint": "", "losses": {"AB": 5.0}}, "losses": [[8.0, 1e9, 5.0]],
+        "config": {"optimizer": {"peak_learning_rate": 1e-3}}, "training_seconds": 1.0,
+        "curve": [{**spent, "metrics": {}}], "versions": {"git_commit": "x"},
+    }  # fmt: skip
+    place.write_text(json.dumps(record))
 
 
 def quietly_built(world: Path) -> None:
