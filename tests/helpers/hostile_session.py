@@ -129,7 +129,9 @@ def rows(
         for thing in target.things():
             idle: Outcome | None = None
             every = share if target.is_slow else max(1, share // QUICKER)
-            chosen = known[thing][place_in_list % every :: every]
+            # Of each thing at least one.
+            first = place_in_list % min(every, len(known[thing]))
+            chosen = known[thing][first::every]
             for spoilt in [None, *chosen]:
                 if (
                     kinds
