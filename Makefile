@@ -47,13 +47,9 @@ test: .venv/.test
 test-fast: .venv/.test
 	$(PYTEST) -m "not long and not slow"
 
+# RINS_MM_HOSTILE_SHARE=1 tries all hostile inputs with every command, which takes an hour.
 test-long: .venv/.test
-	$(PYTEST) -m "long and not matrix"
-
-# Hostile inputs through every command; RINS_MM_HOSTILE_SHARE=1 for all of them, which takes hours.
-.PHONY: test-hostile
-test-hostile: .venv/.test
-	.venv/bin/python -m pytest -m matrix tests/end_to_end/test_hostile_commands.py
+	$(PYTEST) -m long
 
 # Twenty kills of torchrun at two and at three ranks, as a table; RINS_MM_KILL_SEED=N repeats one.
 .PHONY: kill-test

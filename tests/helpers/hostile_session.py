@@ -13,9 +13,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import hostile_data
@@ -73,21 +72,44 @@ def copy_of(thing: str, world: Path, folder: Path) -> tuple[Path, str]:
     return path, str(path / inner)
 
 
-def done_apart(work: Callable[[], object]) -> None:
-    """Do it in a child of this process: what it takes would count as memory of every later trial."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        raise RuntimeError("a hostile input could not be made")
+class Maker:
+    """Makes things hostile in a process of its own: what that takes would count as memory of every later trial.
+
+    Begun before this process has imported much; to fork anew for each input would cost as much as a trial.
+    """
+
+    def __init__(self, known: dict[str, list[Input]]) -> None:
+        asking, self._asked = os.pipe()
+        self._told, telling = os.pipe()
+        if os.fork() == 0:
+            os.close(self._asked)
+            for line in os.fdopen(asking):
+                thing, number, path = json.loads(line)
+                try:
+                    known[thing][number].spoil(Path(path))
+                    answer = b"made\n"
+                except BaseException:
+                    traceback.print_exc()
+                    answer = b"not made\n"
+                os.write(telling, answer)
+            os._exit(0)
+        os.close(asking)
+        os.close(telling)
+        self._numbers = {
+            id(one): (thing, n) for thing, some in known.items() for n, one in enumerate(some)
+        }
+
+    def spoil(self, spoilt: Input, path: Path) -> None:
+        """Make a copy of the sound thing hostile."""
+        thing, number = self._numbers[id(spoilt)]
+        os.write(self._asked, (json.dumps([thing, number, str(path)]) + "\n").encode())
+        if os.read(self._told, 100) != b"made\n":
+            raise RuntimeError(f"{spoilt} could not be made")
 
 
-def trial(target: Target, thing: str, spoilt: Input | None, world: Path, folder: Path) -> Outcome:
+def trial(
+    target: Target, thing: str, spoilt: Input | None, world: Path, folder: Path, maker: Maker
+) -> Outcome:
     """Run the target with this thing made hostile (None: sound), and all others sound."""
     path, word = copy_of(thing, world, folder)
     named = {"world": str(world), "out": str(folder / "out")}
@@ -101,7 +123,7 @@ def trial(target: Target, thing: str, spoilt: Input | None, world: Path, folder:
     place = Place(folder=folder, writes=tuple(str(path) for path in writes.values()))
     place.make()
     if spoilt is not None:
-        done_apart(partial(spoilt.spoil, path))
+        maker.spoil(spoilt, path)
         if spoilt.word:
             word = str(path.parent / spoilt.word[1:]) if spoilt.word[0] == "@" else spoilt.word
     named[thing] = word
@@ -124,8 +146,10 @@ def rows(
 
         quietly_built(world)
     known = inputs()
+    maker = Maker(known)
     number = 0
     for place_in_list, target in enumerate(targets):
+        warm(target)
         for thing in target.things():
             idle: Outcome | None = None
             every = share if target.is_slow else max(1, share // QUICKER)
@@ -142,12 +166,12 @@ def rows(
                 place = folder / f"{number:05d}"
                 place.mkdir()
                 number += 1
-                found = trial(target, thing, spoilt, world, place)
+                found = trial(target, thing, spoilt, world, place, maker)
                 shutil.rmtree(place)
                 if spoilt is None:
                     idle = found
                 assert idle is not None
-                yield row(target, thing, spoilt, found, idle)
+                yield {**row(target, thing, spoilt, found, idle), "share": every}
 
 
 def row(
@@ -163,16 +187,13 @@ def row(
     return {"command": target.name, "thing": thing, "kind": kind, "name": name, **told}
 
 
-def warm(targets: Sequence[Target]) -> None:
-    """Import what the commands import, also what they import late."""
-    libraries = (
-        LIBRARIES if any(one.module.startswith(("rins_mm", "hostile")) for one in targets) else ()
-    )
-    for name in libraries:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    for module in dict.fromkeys(one.module for one in targets):
-        entry_point(module)
+def warm(target: Target) -> None:
+    """Import what the command imports, also what it imports late; the less there is, the cheaper is a fork."""
+    if target.module.startswith(("rins_mm", "hostile")):
+        for name in LIBRARIES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    entry_point(target.module)
     # What is here stays shared with the trials: to collect garbage would copy all of it in each.
     gc.collect()
     gc.freeze()
@@ -198,7 +219,6 @@ def main(argv: list[str]) -> None:
     targets = [
         one for one in TARGETS if not asked.only or any(word in one.name for word in asked.only)
     ]
-    warm(targets)
     begun = time.perf_counter()
     lines = []
     for one in rows(folder, targets, tuple(asked.kinds), asked.share):

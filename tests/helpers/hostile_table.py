@@ -28,6 +28,8 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "thing": thing,
             "kind": kind,
             "inputs": len(some),
+            # Of every so many inputs one was tried.
+            "share": max(row.get("share", 1) for row in some),
             "outcomes": dict(Counter(row["outcome"].partition(":")[0] for row in some)),
             "most_seconds": max(row["seconds"] for row in some),
             "most_megabytes": max(row["megabytes"] for row in some),
@@ -40,18 +42,21 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def page_table(table: list[dict[str, Any]]) -> str:
     """A row for each command."""
     lines = [
-        "| command | inputs | refused | used | wrong said | s over | MB over | breaches |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| command | share | inputs | refused | used | wrong said | else | s over | MB over | breaches |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for command in dict.fromkeys(row["command"] for row in table):
         some = [row for row in table if row["command"] == command]
         counts: Counter[str] = Counter()
         for row in some:
             counts.update(row["outcomes"])
+        share, inputs = max(row["share"] for row in some), sum(row["inputs"] for row in some)
+        fine = sum(counts[outcome] for outcome in ("refused", "accepted", "told"))
         lines.append(
-            f"| `{command}` | {sum(row['inputs'] for row in some):,} | {counts['refused']:,} | "
-            f"{counts['accepted']:,} | {counts['told']:,} | {max(row['most_seconds'] for row in some):.1f} | "
-            f"{max(row['most_megabytes'] for row in some):.0f} | {sum(row['breaches'] for row in some)} |"
+            f"| `{command}` | {'all' if share == 1 else f'1 in {share}'} | {inputs:,} | {counts['refused']:,} | "
+            f"{counts['accepted']:,} | {counts['told']:,} | {inputs - fine:,} | "
+            f"{max(row['most_seconds'] for row in some):.1f} | {max(row['most_megabytes'] for row in some):.0f} | "
+            f"{sum(row['breaches'] for row in some)} |"
         )
     return "\n".join(lines) + "\n"
 
