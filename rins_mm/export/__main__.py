@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.words import printable
 from eval.report import read_results
 from rins_mm.encoder import load_encoder
 from rins_mm.export.formats import FORMATS, Dtype, ExportJob
@@ -95,9 +96,10 @@ def export(command: ExportCommand) -> None:
     for name in names:
         folder = _folder(command.out, name, names)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        # A model is named by its run's folder, which anybody may have named.
         print(
             f"wrote {folder} ({size / 1e6:.1f} MB, {name}): "
-            f"{job.encoder.name}, signature {job.text_signature}"
+            f"{printable(job.encoder.name)}, signature {job.text_signature}"
         )
         if not FORMATS[name].expresses_recursion:
             print(growth(job, FORMATS[name].towers) or "unrolled: nothing, no group runs twice")

@@ -35,6 +35,9 @@ def main(source: str, target: str, most_bytes: int, most_seconds: int) -> None:
         (resource.RLIMIT_CPU, most_seconds),
         (resource.RLIMIT_CORE, 0),
     ):
+        limits = [most, resource.getrlimit(kind)[1]]
+        # Whoever started this may have a lower limit, which cannot be raised.
+        most = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
         resource.setrlimit(kind, (most, most))
     save_file(tensors_of(torch.load(source, map_location="cpu", weights_only=True)), target)
 

@@ -63,8 +63,13 @@ def page_table(table: list[dict[str, Any]]) -> str:
 
 def main(paths: list[str]) -> None:
     """Write both."""
-    rows = [json.loads(line) for path in paths for line in Path(path).read_text().splitlines()]
-    table = table_of(rows)
+    rows = {}
+    for path in paths:
+        for line in Path(path).read_text().splitlines():
+            row = json.loads(line)
+            # A trial that was made again counts as it came out at last.
+            rows[row["command"], row["thing"], row["kind"], row["name"]] = row
+    table = table_of(list(rows.values()))
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in table) + "\n]\n")
     pattern = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
     PAGE.write_text(pattern.sub(lambda _: page_table(table), PAGE.read_text()))

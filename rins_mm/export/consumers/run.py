@@ -43,7 +43,10 @@ def main(consumer_file: str, folder: Path, work: Path) -> None:
     """Write down what the consumer gives for each task."""
     socket.socket = ClosedSocket  # type: ignore[misc]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 8 * size, MEMORY + 8 * size))
+    limits = [MEMORY + 8 * size, resource.getrlimit(resource.RLIMIT_AS)[1]]
+    # Whoever started this may have a lower limit, which cannot be raised.
+    most = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     spec = importlib.util.spec_from_file_location("consumer", consumer_file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
