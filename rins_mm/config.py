@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 import data_pipelines.packs
 from data_pipelines.errors import UserError
 from data_pipelines.loader import DataConfig
@@ -182,6 +184,9 @@ def initial_model(config: TrainConfig, *, pad_token: int) -> SigLIP:
         seed=config.seed,
         initial_scale=config.loss.initial_scale,
         initial_bias=config.loss.initial_bias,
+        # Beside the weights their gradients, and at least one mean of these; elsewhere than on a CPU there is
+        # room of its own for them.
+        copies=1 if config.init.lock_image or torch.cuda.is_available() else 3,
     )
     if config.init.lock_image:
         lock(model.image_tower, unlock_from_block=config.init.unlock_from_block)

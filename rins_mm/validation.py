@@ -14,6 +14,8 @@ from rins_mm.optim import check_optimizer_name
 
 MAX_IMAGE_SIZE = 8_192
 """Pixels of a side in what others describe: far more than any encoder of today reads."""
+MAX_THREADS = 1_024
+"""Of a rank; and its workers."""
 
 
 def validate(config: TrainConfig, *, world_size: int) -> None:
@@ -66,7 +68,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
         )
     if not 0.0 <= config.ema_decay < 1.0:
         raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
-    _check_run_dir(config.run_dir)
+    _check_machine(config)
     check_recursion("image", config.image.recursion)
     check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
@@ -104,13 +106,22 @@ def _check_positive(settings: Mapping[str, float]) -> None:
             raise UserError(f"{name} is {value}; it must be greater than 0")
 
 
-def _check_run_dir(run_dir: str) -> None:
+def _check_machine(config: TrainConfig) -> None:
+    """Refuse what no machine can do, whoever recorded it."""
+    bounds = {
+        "seed": (config.seed, 2**63 - 1),
+        "num_threads": (config.num_threads, MAX_THREADS),
+        "data.num_workers": (config.data.num_workers, MAX_THREADS),
+    }
+    for name, (value, most) in bounds.items():
+        if value > most:
+            raise UserError(f"{name} is {value}; it must be at most {most}")
     try:
-        run_dir.encode()
+        config.run_dir.encode()
     except UnicodeEncodeError as error:
         # The run's record and its log name it.
         raise UserError(
-            f"the name of the run folder {run_dir!r} is not UTF-8; rename it, or choose another --run-dir"
+            f"the name of the run folder {config.run_dir!r} is not UTF-8; rename it, or choose another --run-dir"
         ) from error
 
 

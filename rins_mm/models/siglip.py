@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 from collections.abc import Callable
 from functools import partial
 
@@ -73,11 +74,13 @@ def build_model(
     seed: int,
     initial_scale: float = 10.0,
     initial_bias: float = -10.0,
+    copies: int = 1,
 ) -> SigLIP:
     """A model with freshly initialised weights, a pure function of the seed.
 
     Anybody may have recorded its sizes, so it is measured first: UserError for towers of more than 1,000
-    blocks, for sizes that make no sense, and for more weights than this machine can hold.
+    blocks, for sizes that make no sense, and for more weights than this process can hold; `copies` times
+    as much must find room, such as gradients.
     """
     for name, depth in (("image.depth", image.depth or 1), ("text.depth", text.depth)):
         if depth > MAX_BLOCKS:
@@ -94,7 +97,7 @@ def build_model(
     # timm draws from the global generator; it is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shapes = _shapes_of(build, image, text, vocab_size)
+        shapes = _shapes_of(build, image, text, vocab_size, copies)
         if torch.get_default_device().type == "meta":
             return shapes
         model = build()
@@ -103,9 +106,13 @@ def build_model(
 
 
 def _shapes_of(
-    build: Callable[[], SigLIP], image: ImageTowerConfig, text: TextTowerConfig, vocab_size: int
+    build: Callable[[], SigLIP],
+    image: ImageTowerConfig,
+    text: TextTowerConfig,
+    vocab_size: int,
+    copies: int,
 ) -> SigLIP:
-    """The model without its numbers, if there is one of these sizes and this machine can hold it."""
+    """The model without its numbers, if there is one of these sizes and there is room for it."""
     try:
         with torch.device("meta"):
             model = build()
@@ -117,13 +124,13 @@ def _shapes_of(
         raise UserError(f"no model can be built of {told} ({error!r}); mend them") from error
     parts = {"image": model.image_tower, "text": model.text_tower}
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    needed, there = 4 * sum(sizes.values()), _bytes_of_memory()
+    needed, there = 4 * copies * sum(sizes.values()), _bytes_of_memory()
     if needed > there:
         name = max(sizes, key=sizes.__getitem__)
         raise UserError(
             f"the {name} tower would have {sizes[name]:,} weights of {_sizes(image, text, vocab_size)[name]}, "
-            f"and the model take {needed / 1e9:,.0f} GB of memory, of which this machine has "
-            f"{there / 1e9:,.0f} GB; choose smaller ones"
+            f"and the model take {needed / 1e9:,.0f} GB of memory{' in training' if copies > 1 else ''}, of "
+            f"which there are {there / 1e9:,.0f} GB; choose smaller ones"
         )
     return model
 
@@ -149,4 +156,7 @@ def _sizes(image: ImageTowerConfig, text: TextTowerConfig, vocab_size: int) -> d
 
 
 def _bytes_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Of this machine, or what this process may take of it."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)

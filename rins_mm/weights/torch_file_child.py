@@ -27,6 +27,12 @@ def tensors_of(loaded: object) -> dict[str, Tensor]:
     return found
 
 
+def allowed(kind: int, most: int) -> int:
+    """The limit, or the lower one that whoever started this has, which cannot be raised."""
+    limit = resource.getrlimit(kind)[1]
+    return most if limit == resource.RLIM_INFINITY else min(most, limit)
+
+
 def main(source: str, target: str, most_bytes: int, most_seconds: int) -> None:
     """Read the first file and write the second."""
     for kind, most in (
@@ -35,10 +41,7 @@ def main(source: str, target: str, most_bytes: int, most_seconds: int) -> None:
         (resource.RLIMIT_CPU, most_seconds),
         (resource.RLIMIT_CORE, 0),
     ):
-        limits = [most, resource.getrlimit(kind)[1]]
-        # Whoever started this may have a lower limit, which cannot be raised.
-        most = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
-        resource.setrlimit(kind, (most, most))
+        resource.setrlimit(kind, (allowed(kind, most),) * 2)
     save_file(tensors_of(torch.load(source, map_location="cpu", weights_only=True)), target)
 
 

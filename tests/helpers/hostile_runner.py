@@ -18,10 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostile_settings import OUTSIDE
+
 from data_pipelines.errors import run_command
 
-QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""For libraries that would look for a hub, or start threads that a trial cannot have."""
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RINS_MM_REMOTE_TIMEOUT": "2",
+}
+"""For libraries that would look for a hub, or start threads that a trial cannot have; and no long waits."""
 SECONDS_LIMIT = 90.0
 """After so long a trial is ended: it waits for something that never comes."""
 ADDRESS_SPACE_LIMIT = 8 * 2**30
@@ -46,6 +52,8 @@ class Place:
     folder: Path
     writes: tuple[str, ...]
     """Beginnings of the paths that the command may write, beside the output and temporary files."""
+    asks: bool = False
+    """The command reads the data that a configuration names, also over HTTP."""
 
     def make(self) -> None:
         """Make them, empty."""
@@ -227,7 +235,7 @@ def breaches_of(event: str, details: tuple, place: Place) -> Iterator[str]:
         address = details[0] if event == "socket.getaddrinfo" else details[1]
         host = address[0] if isinstance(address, tuple) else address
         host = host.decode("utf-8", "replace") if isinstance(host, bytes) else str(host)
-        if not host.startswith(LOOPBACK):
+        if not host.startswith(LOOPBACK) and not (place.asks and host == OUTSIDE.split("/")[2]):
             yield f"{event} {host}"
     elif event in CHANGES or (event == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)):
         # Of a name in an open folder, or of an open file, the folder is not known here; `files` tells.

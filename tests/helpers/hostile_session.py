@@ -120,7 +120,9 @@ def trial(
         if other in target.writes and other != thing:
             # The sound ones in the world stay as they are.
             writes[other], named[other] = copy_of(other, world, folder)
-    place = Place(folder=folder, writes=tuple(str(path) for path in writes.values()))
+    place = Place(
+        folder=folder, writes=tuple(str(path) for path in writes.values()), asks=target.asks
+    )
     place.make()
     if spoilt is not None:
         maker.spoil(spoilt, path)

@@ -15,6 +15,8 @@ class Target:
     """What tells it from others of its command."""
     writes: tuple[str, ...] = ()
     """Things that it changes, because that is its task."""
+    asks: bool = False
+    """It reads the data that a recorded configuration names, also over HTTP."""
     is_slow: bool = False
     """A trial that is not refused takes a second or more."""
     refuses_sound: str = ""
@@ -40,7 +42,7 @@ def target(line: str, label: str = "", **more: object) -> Target:
 DATA = [
     target("data_pipelines.index {shard}"),
     target("data_pipelines.keys {shard} --batch-size 4"),
-    target("data_pipelines.keys --run {config}", "--run"),
+    target("data_pipelines.keys --run {config}", "--run", asks=True),
     target("data_pipelines.lint {shard} --out {out}/lint"),
     target("data_pipelines.lint {world}/shard/a.tar --deny-lists {deny} --out {out}/lint", "--deny-lists"),
     target("data_pipelines.show {shard} --html {out}/show.html"),
@@ -63,7 +65,7 @@ DATA = [
 """Of the data engine."""
 
 MODELS = [
-    target("rins_mm.train {config} --run-dir {out}/run", "CONFIG", is_slow=True),
+    target("rins_mm.train {config} --run-dir {out}/run", "CONFIG", asks=True, is_slow=True),
     target("rins_mm.train {world}/config.json --run-dir {out}/run --data.shards {shard}", "--data.shards", is_slow=True),
     target("rins_mm.train {world}/config.json --run-dir {out}/run --tokenizer.model-file {tokenizer_model}", "--tokenizer", is_slow=True, refuses_sound="set --tokenizer.vocab-size"),
     target("rins_mm.train {world}/config.json --run-dir {out}/run --init.image timm:vit_base_patch16_siglip_224:{weights}", "--init .safetensors", is_slow=True, refuses_sound="trained with"),
@@ -72,8 +74,8 @@ MODELS = [
     target("rins_mm.train {world}/config.json --run-dir {out}/run --init.image hf:{hf}", "--init hf:", is_slow=True, refuses_sound="trained with"),
     target("rins_mm.train {world}/config.json --run-dir {out}/run --init.image open_clip:local-dir:{open_clip}", "--init open_clip:", is_slow=True, refuses_sound="image tower of open_clip's own"),
     target("rins_mm.train {world}/config.json --run-dir {out}/run --init.model {native}", "--init EXPORT", is_slow=True),
-    target("rins_mm.train {run} --resume --max-steps 3", "--resume", writes=("run",), is_slow=True),
-    target("rins_mm.selfcheck {config} --micro-batch-size 0", refuses_sound="micro_batch_size is 0"),
+    target("rins_mm.train {run} --resume --max-steps 3", "--resume", writes=("run",), asks=True, is_slow=True),
+    target("rins_mm.selfcheck {config} --micro-batch-size 0", asks=True, refuses_sound="micro_batch_size is 0"),
     target("rins_mm.evaluate {run} --out {out}/eval.json --html {out}/eval.html", "RUN", is_slow=True),
     target("rins_mm.evaluate {native} --tasks retrieval:{shard} --out {out}/eval.json --html {out}/eval.html", "EXPORT", is_slow=True),
     target("rins_mm.evaluate hf:{hf} --tasks retrieval:{world}/shard/a.tar --out {out}/eval.json", "hf:", is_slow=True),

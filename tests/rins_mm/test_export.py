@@ -224,3 +224,10 @@ def test_the_command_says_what_it_wrote_and_what_to_do_with_it(encoder, folder, 
     with pytest.raises(UserError, match="--overwrite"):
         main([str(folder), "--out", str(out)])
     main([str(folder), "--out", str(out), "--overwrite", "--no-verify"])
+
+
+def test_a_name_that_a_terminal_would_obey_is_told_in_words(encoder, tmp_path, capsys):
+    named = SigLIPEncoder(encoder.model, encoder.tokenizer, name="a\x1b[2J\u202e")
+    write_native(named, tmp_path / "named")
+    main([str(tmp_path / "named"), "--out", str(tmp_path / "out"), "--no-verify"])
+    assert ": a\ufffd[2J\ufffd, signature" in capsys.readouterr().out

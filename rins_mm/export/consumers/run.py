@@ -43,9 +43,9 @@ def main(consumer_file: str, folder: Path, work: Path) -> None:
     """Write down what the consumer gives for each task."""
     socket.socket = ClosedSocket  # type: ignore[misc]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    limits = [MEMORY + 8 * size, resource.getrlimit(resource.RLIMIT_AS)[1]]
+    most, hard = MEMORY + 8 * size, resource.getrlimit(resource.RLIMIT_AS)[1]
     # Whoever started this may have a lower limit, which cannot be raised.
-    most = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     spec = importlib.util.spec_from_file_location("consumer", consumer_file)
     assert spec is not None and spec.loader is not None

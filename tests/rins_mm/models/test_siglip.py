@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import resource
 
 import pytest
 import torch
@@ -108,3 +109,12 @@ def test_an_image_tower_that_no_machine_can_hold_is_named():
     text = TextTowerConfig(width=32, num_heads=1, depth=2, mlp_width=48)
     with pytest.raises(UserError, match=r"image\.image_size 10000000"):
         build_model(image, text, vocab_size=30, pad_token=0, seed=0)
+
+
+def test_room_for_training_is_measured_too_and_within_the_limits_of_the_process(monkeypatch):
+    needed = 4 * sum(p.numel() for part in ("image_tower", "text_tower")
+                     for p in getattr(make_model(), part).parameters())  # fmt: skip
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2 * needed, 2 * needed))
+    make_model(copies=2)
+    with pytest.raises(UserError, match=r"GB of memory in training, of which there are"):
+        make_model(copies=3)

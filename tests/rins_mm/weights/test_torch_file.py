@@ -2,6 +2,7 @@
 
 import collections
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from data_pipelines.errors import UserError
 from rins_mm.weights.files import read_weights
 from rins_mm.weights.torch_file import read_torch_file
-from rins_mm.weights.torch_file_child import tensors_of
+from rins_mm.weights.torch_file_child import allowed, tensors_of
 
 
 class Mischief:
@@ -84,3 +85,9 @@ def test_other_files_and_folders_are_refused(tmp_path, name, told):
     (tmp_path / "x.gguf").touch()
     with pytest.raises(UserError, match=told):
         read_weights(tmp_path / name)
+
+
+def test_a_lower_limit_that_is_there_already_is_kept(monkeypatch):
+    for hard, expected in ((resource.RLIM_INFINITY, 1000), (500, 500), (2000, 1000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, hard=hard: (hard, hard))
+        assert allowed(resource.RLIMIT_DATA, 1000) == expected
