@@ -302,8 +302,8 @@ def _changes(lots: Lots, world: World) -> Draft | None:
 
 
 def _each(lots: Lots, world: World) -> Draft | None:
-    """Three to five things of different kinds, all of them named with their colours."""
-    heads = _heads(lots, world, 3 + lots.below(3))
+    """Two to five things of different kinds, all of them named with their colours."""
+    heads = _heads(lots, world, 2 + lots.below(4))
     scene = placed(lots, heads)
     return scene and Draft(scene, tuple(Counts(1, Noun(*head)) for head in heads))
 
