@@ -44,12 +44,24 @@ def open_run_tokenizer(config: TrainConfig) -> Tokenizer:
 
 
 def refuse_existing_run(config: TrainConfig) -> None:
-    """Never write a new run over an old one."""
+    """Never write a new run over an old one, or through links that lie in its folder."""
     run_dir = Path(config.run_dir)
+    _refuse_links(run_dir)
     if (run_dir / "config.json").exists() or complete_steps(run_dir):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or choose another --run-dir"
         )
+
+
+def _refuse_links(run_dir: Path) -> None:
+    # A run's files are appended to and replaced: in a folder of somebody else they could lead anywhere.
+    for place, folders, files in os.walk(run_dir):
+        for name in [*folders, *files]:
+            if os.path.islink(path := os.path.join(place, name)):
+                raise UserError(
+                    f"{path} is a link, and a run writes into its folder; put there what it leads to, "
+                    "or choose another --run-dir"
+                )
 
 
 def resume_run(
@@ -57,6 +69,7 @@ def resume_run(
 ) -> Checkpoint | None:
     """The newest checkpoint of the run that `config` continues; None where it has not got that far."""
     run_dir = Path(config.run_dir)
+    _refuse_links(run_dir)
     if not (run_dir / "config.json").exists():
         if complete_steps(run_dir):
             raise UserError(

@@ -114,11 +114,23 @@ def runs() -> Iterator[Input]:
         yield from at(
             "run", "metrics.jsonl", iter([("json", name, lambda p, t=line: put(p, t.encode() * 3))])
         )
+    for file in ("metrics.jsonl", "metrics.partial", "command.txt", "environment.json", ".config.json.partial",
+                 "tokenizer", "tokenizer/tokenizer.json", "checkpoints", "checkpoints/step-00000003"):  # fmt: skip
+        yield Input(thing="run", kind="no file", name=f"{file}: link out of the folder",
+                    spoil=lambda path, f=file: _led_out(path / f, path.parent / "outside"))  # fmt: skip
     yield from results("run", "eval.json")
     yield from at("run", "tokenizer/tokenizer.model", spoilt_sentencepiece())
     yield from at("run", "tokenizer/tokenizer.json", all_of(spoilt_json, spoilt_names))
     for name, text in NAMES.items():
         yield Input(thing="run", kind="name", name=f"{name} of the run", spoil=lambda path, t=text: path.rename(path.parent / as_file_name(t)), word=f"@{as_file_name(text)}")  # fmt: skip
+
+
+def _led_out(path: Path, outside: Path) -> None:
+    """What is there lies outside now, and a link to it in its place."""
+    outside.mkdir()
+    if path.exists():
+        path.rename(outside / path.name)
+    path.symlink_to(outside / path.name)
 
 
 def _manifests() -> dict[str, dict[str, Any]]:
