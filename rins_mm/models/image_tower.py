@@ -23,7 +23,7 @@ from rins_mm.models.adapters import Adapters
 from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.recursion import RecursiveStack
 from rins_mm.models.signatures import Calls, expand
-from rins_mm.models.transformer import Gelu
+from rins_mm.models.transformer import Gelu, require_depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,7 @@ def settings_of_backbone(backbone: Any) -> dict[str, Any]:
 
 
 def _build_timm_model(config: ImageTowerConfig) -> Any:
+    require_depth("image.depth", config.depth or 1)
     if not timm.is_model(config.name):
         nearest = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.3)
         raise UserError(

@@ -16,9 +16,6 @@ from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.signatures import Calls
 from rins_mm.models.text_tower import TextTower, TextTowerConfig, initialise_text_tower
 
-MAX_BLOCKS = 1_000
-"""Of a tower."""
-
 
 class SigLIP(nn.Module):
     """An image tower and a text tower that share an embedding."""
@@ -82,9 +79,6 @@ def build_model(
     blocks, for sizes that make no sense, and for more weights than this process can hold; `copies` times
     as much must find room, such as gradients.
     """
-    for name, depth in (("image.depth", image.depth or 1), ("text.depth", text.depth)):
-        if depth > MAX_BLOCKS:
-            raise UserError(f"{name} is {depth:,}; give at most {MAX_BLOCKS:,} blocks")
     build = partial(
         SigLIP,
         image,

@@ -16,7 +16,7 @@ from rins_mm.models.draws import RecursionConfig
 from rins_mm.models.packing import lay_out, pack, pad_left, pad_right
 from rins_mm.models.recursion import RecursiveStack, Running, run_shared
 from rins_mm.models.signatures import Calls
-from rins_mm.models.transformer import Block, Gelu, initialise_block
+from rins_mm.models.transformer import Block, Gelu, initialise_block, require_depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class TextTower(nn.Module):
         self, config: TextTowerConfig, *, vocab_size: int, pad_token: int, embedding_width: int
     ) -> None:
         super().__init__()
+        require_depth("text.depth", config.depth)
         self.config = config
         self.pad_token = pad_token
         self.token_embedding = nn.Embedding(vocab_size, config.width)

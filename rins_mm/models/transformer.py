@@ -8,7 +8,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from data_pipelines.errors import UserError
+
 Gelu = Literal["tanh", "exact"]
+
+MAX_BLOCKS = 1_000
+"""Of a tower."""
+
+
+def require_depth(name: str, depth: int) -> None:
+    """Refuse more blocks than any tower has: anybody may have recorded their number."""
+    if depth > MAX_BLOCKS:
+        raise UserError(f"{name} is {depth:,}; give at most {MAX_BLOCKS:,} blocks")
 
 
 def attend(

@@ -14,8 +14,8 @@ from hostile_targets import TARGETS
 
 pytestmark = pytest.mark.long
 
-SHARE = os.environ.get("RINS_MM_HOSTILE_SHARE", "24")
-"""Every so-manieth input of slow commands, and every fourth of others; 1 for all of both."""
+SHARE = os.environ.get("RINS_MM_HOSTILE_SHARE", "48")
+"""Every so-manieth input of slow commands, and of others six times as many; 1 for all of both."""
 
 MAX_SECONDS = 5.0
 MAX_MEGABYTES = 300

@@ -7,7 +7,7 @@ import torch
 
 from data_pipelines.errors import UserError
 from rins_mm.models.draws import RecursionConfig
-from rins_mm.models.image_tower import ImageTowerConfig
+from rins_mm.models.image_tower import ImageTower, ImageTowerConfig
 from rins_mm.models.siglip import build_model, unit
 from rins_mm.models.signatures import expand
 from rins_mm.models.sizes import TEXT_SIZES, text_tower
@@ -118,3 +118,8 @@ def test_room_for_training_is_measured_too_and_within_the_limits_of_the_process(
     make_model(copies=2)
     with pytest.raises(UserError, match=r"GB of memory in training, of which there are"):
         make_model(copies=3)
+
+
+def test_a_depth_of_ten_million_is_refused_wherever_a_tower_is_made():
+    with pytest.raises(UserError, match=r"image\.depth is 10,000,000; give at most 1,000"):
+        ImageTower(dataclasses.replace(IMAGE, depth=10**7))
