@@ -173,7 +173,7 @@ def rows(
                 if spoilt is None:
                     idle = found
                 assert idle is not None
-                yield {**row(target, thing, spoilt, found, idle), "share": every}
+                yield row(target, thing, spoilt, found, idle)
 
 
 def row(

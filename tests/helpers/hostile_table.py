@@ -10,14 +10,29 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import hostile_session
+from hostile_targets import TARGETS
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results" / "hostile.json"
 PAGE = ROOT / "docs" / "hostile_inputs.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end table -->"
 
 
+def inputs_there() -> Counter[tuple[str, str, str]]:
+    """How many inputs there are for each command, thing and kind, tried or not."""
+    known = hostile_session.inputs()
+    return Counter(
+        (target.name, thing, one.kind)
+        for target in TARGETS
+        for thing in target.things()
+        for one in known[thing]
+    )
+
+
 def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each command, thing and kind: how many inputs, what came of them, and the greatest costs."""
+    there = inputs_there()
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["kind"] != "sound":
@@ -28,8 +43,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "thing": thing,
             "kind": kind,
             "inputs": len(some),
-            # Of every so many inputs one was tried.
-            "share": max(row.get("share", 1) for row in some),
+            "of": there[command, thing, kind],
             "outcomes": dict(Counter(row["outcome"].partition(":")[0] for row in some)),
             "most_seconds": max(row["seconds"] for row in some),
             "most_megabytes": max(row["megabytes"] for row in some),
@@ -42,18 +56,22 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def page_table(table: list[dict[str, Any]]) -> str:
     """A row for each command."""
     lines = [
-        "| command | share | inputs | refused | used | wrong said | else | s over | MB over | breaches |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| command | inputs | of | refused | used | wrong said | else | s over | MB over | breaches |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for command in dict.fromkeys(row["command"] for row in table):
+    there: Counter[str] = Counter()
+    for (command, _, _), number in inputs_there().items():
+        there[command] += number
+    tried = {row["command"] for row in table}
+    for command in [target.name for target in TARGETS if target.name in tried]:
         some = [row for row in table if row["command"] == command]
         counts: Counter[str] = Counter()
         for row in some:
             counts.update(row["outcomes"])
-        share, inputs = max(row["share"] for row in some), sum(row["inputs"] for row in some)
+        inputs = sum(row["inputs"] for row in some)
         fine = sum(counts[outcome] for outcome in ("refused", "accepted", "told"))
         lines.append(
-            f"| `{command}` | {'all' if share == 1 else f'1 in {share}'} | {inputs:,} | {counts['refused']:,} | "
+            f"| `{command}` | {inputs:,} | {there[command]:,} | {counts['refused']:,} | "
             f"{counts['accepted']:,} | {counts['told']:,} | {inputs - fine:,} | "
             f"{max(row['most_seconds'] for row in some):.1f} | {max(row['most_megabytes'] for row in some):.0f} | "
             f"{sum(row['breaches'] for row in some)} |"
