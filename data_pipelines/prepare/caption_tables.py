@@ -97,7 +97,8 @@ def _lines(table: Path) -> Iterator[Any]:
         # utf-8-sig: tables saved by office programs begin with a byte order mark.
         with table.open(encoding="utf-8-sig", newline="") as file:
             if table.suffix in (".csv", ".tsv"):
-                yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
+                delimiter = "\t" if table.suffix == ".tsv" else ","
+                yield from csv.DictReader(_bounded_lines(file, table), delimiter=delimiter)
             else:
                 yield from (_json(line) for line in _bounded_lines(file, table) if line.strip())
     except UnicodeDecodeError as error:
@@ -111,7 +112,7 @@ def _bounded_lines(file: TextIO, table: Path) -> Iterator[str]:
     while line := file.readline(MAX_LINE_CHARACTERS):
         if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
             raise UserError(
-                f"{table} has a line of more than {MAX_LINE_CHARACTERS:,} characters; give one object in each line"
+                f"{table} has a line of more than {MAX_LINE_CHARACTERS:,} characters; give one row in each line"
             )
         yield line
 

@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import resource
 import tarfile
 from collections import defaultdict
 
@@ -13,6 +15,7 @@ from PIL import Image
 from data_pipelines.captions import CaptionConfig, caption_of
 from data_pipelines.errors import UserError
 from data_pipelines.manifest import open_dataset
+from data_pipelines.prepare.caption_tables import Columns, read_rows
 from data_pipelines.prepare.folder_items import key_of
 from data_pipelines.prepare.from_folder import main, split_of_picture
 from data_pipelines.samples import decoded_sample
@@ -266,3 +269,14 @@ def test_any_path_gives_a_key_that_a_shard_can_hold(name, number):
 def test_paths_that_read_alike_have_different_keys():
     keys = {key_of(name, 1) for name in ("a/b.png", "a-b.png", "a_b.jpg", "a/b.jpg", "a b.png")}
     assert len(keys) == 5
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path, form):
+    table = tmp_path / f"a.{form}"
+    table.write_text("file,caption\n")
+    os.truncate(table, 6 * 10**8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="has a line of more than 16,777,216 characters"):
+        list(read_rows(table, Columns()))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
