@@ -117,7 +117,7 @@ def _evaluation_sets(world: Path) -> None:
     (world / "wds_retrieval" / "dataset_type.txt").write_text("retrieval")
     karpathy = [
         {
-            "filename": f"{n}.png", "filepath": "", "split": "test", "imgid": n, "cocoid": n,
+            "filename": f"{n}.png", "split": "test", "imgid": n, "cocoid": n,
             "sentences": [{"raw": WORDS[n], "sentid": n}],
         }
         for n in range(3)
