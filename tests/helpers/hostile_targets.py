@@ -92,7 +92,7 @@ MODELS = [
     target("rins_mm.search {world}/native --pictures {shard} --html {out}/s.html --query apple", "SHARDS", is_slow=True),
     target("rins_mm.export {run} --out {out}/export --no-verify", is_slow=True),
     target("rins_mm.export verify {native} --batch-sizes 4", "verify native", is_slow=True),
-    target("rins_mm.export verify {export_pt2} --batch-sizes 4", "verify pt2", is_slow=True),
+    target("rins_mm.export verify {export_pt2} --batch-sizes 4", "verify pt2", is_slow=True, refuses_sound="give --run-programs"),
     target("rins_mm.export verify {export_hf} --batch-sizes 4", "verify hf", is_slow=True),
     target("rins_mm.index build {native} --pictures {pictures} --out {out}/index", "build", is_slow=True),
     target("rins_mm.index build {world}/native --pictures {shard} --out {out}/index", "build SHARDS", is_slow=True),
