@@ -1,5 +1,6 @@
 """The model that an evaluation is about, and the depths at which it is measured."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -41,7 +42,7 @@ def open_model(
     Without signatures: all depths that the text tower was trained at, and the trained one of the image
     tower. Raises UserError for depths that a model does not have; others' models have one.
     """
-    if is_named(model) and not Path(model).exists():
+    if is_named(model) and not os.path.exists(model):
         if named := [*text_signatures, *image_signatures]:
             raise UserError(
                 f"{model} has one depth and cannot run {named[0]!r}; leave out --text-signatures and "

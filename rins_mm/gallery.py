@@ -26,7 +26,8 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 def open_gallery(pictures: str) -> "Gallery":
     """The pictures below a folder, or those of shards."""
-    if Path(pictures).is_dir():
+    # Of a text too long for a name there is no folder either.
+    if os.path.isdir(pictures):
         return folder_gallery(Path(pictures))
     if not any(mark in pictures for mark in (":", "*", "?", "{", ",", ".tar")):
         raise UserError(

@@ -106,6 +106,7 @@ def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]
     steps = [row for row in rows if "loss" in row]
     if not steps:
         raise UserError(f"the run {name} has no rows in metrics.jsonl yet; train it further")
+    _require_rows(name, steps)
     depths = Counter(row["text_calls"] for row in steps)
     shares = ", ".join(
         f"{short(calls, 40)} {count / len(steps):.0%}" for calls, count in sorted(depths.items())
@@ -127,6 +128,28 @@ def run_values(name: str, config: TrainConfig, rows: Sequence[Mapping[str, Any]]
         # Rows of older runs do not say.
         "skipped_steps": max(row.get("skipped_steps", 0) for row in steps),
     }
+
+
+def _require_rows(name: str, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse rows that train has not written: pages are made of what anybody may have put there."""
+    # Of some of these older runs do not say.
+    older = ("skipped_steps", "caption_tokens")
+    for row in steps:
+        wrong = [column for column in ("samples_seen", *CURVES) if not _is_number(row.get(column))]
+        wrong += [column for column in older if not _is_number(row.get(column, 0))]
+        if not isinstance(row.get("text_calls"), str):
+            wrong.append("text_calls")
+        if wrong:
+            raise UserError(
+                f"the row of step {row['step']} in metrics.jsonl of the run {name} has no {wrong[0]} that can be "
+                "drawn; mend or remove it"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    # The gradient of a step may be none, and a whole number longer than any float.
+    whole = isinstance(value, int) and abs(value) < 2**63
+    return not isinstance(value, bool) and (whole or isinstance(value, float))
 
 
 def _point(row: Mapping[str, Any], column: str) -> tuple[float, float]:

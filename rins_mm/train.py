@@ -75,7 +75,7 @@ def parse(argv: list[str]) -> TrainCommand:
         )
     source, flags = ("emoji", ["--help"]) if asks_for_help else (argv[0], argv[1:])
     config = load_config(source)
-    if source not in recipe_names() and Path(source).is_dir():
+    if source not in recipe_names() and os.path.isdir(source):
         # The folder may have been moved since it was written.
         config = replace(config, run_dir=source)
     return tyro.cli(

@@ -4,6 +4,7 @@ torchrun --nproc-per-node 2 -m rins_mm.index build RUN --pictures FOLDER --out I
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,7 @@ def run_add(command: AddCommand) -> None:
 
 def _lasting(pictures: str) -> str:
     """What the index remembers its source by: a folder is found from anywhere."""
-    return str(Path(pictures).resolve()) if Path(pictures).is_dir() else pictures
+    return str(Path(pictures).resolve()) if os.path.isdir(pictures) else pictures
 
 
 def _tell(done: str, facts: IndexFacts, unreadable: Any) -> None:

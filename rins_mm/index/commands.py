@@ -1,5 +1,6 @@
 """The command lines of python -m rins_mm.index, and the models that they name."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ def open_builder(
     return opened.encoder, IndexedModel(
         name=opened.encoder.name,
         fingerprint=opened.encoder.fingerprint,
-        path=str(Path(model).resolve()) if Path(model).exists() else model,
+        path=str(Path(model).resolve()) if os.path.exists(model) else model,
         image_signature=opened.image_variants[0],
         text_signature=text,
     )
@@ -183,7 +184,7 @@ def open_own_model(index: Index, model: str | None) -> DualEncoder:
     recorded = index.facts.model
     # A folder from elsewhere may name any path. Only folders are looked for unasked, and those of
     # this project hold nothing but tensors and JSON.
-    if model is None and not Path(recorded.path).is_dir():
+    if model is None and not os.path.isdir(recorded.path):
         raise UserError(
             f"{index.folder} was built with the model {recorded.name}, which is not at "
             f"{recorded.path!r} any more or is not of this project; name it with --model"

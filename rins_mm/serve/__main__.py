@@ -3,6 +3,7 @@
 It needs no network, and only browsers of this machine reach it unless more is asked for.
 """
 
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -142,7 +143,7 @@ def open_model_of(index: Index, command: ServeCommand) -> tuple[DualEncoder | No
     recorded = index.facts.model
     # A folder from elsewhere may name any path. Only folders are looked for unasked, and those of
     # this project hold nothing but tensors and JSON.
-    if not command.model and not Path(recorded.path).is_dir():
+    if not command.model and not os.path.isdir(recorded.path):
         print(
             f"warning: the model {printable(recorded.name)} is not where it was when the index was "
             "built; pictures find each other, words find nothing; name it with --model",

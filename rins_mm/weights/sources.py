@@ -10,6 +10,7 @@ big_vision:FILE.npz          the two towers that big_vision saves
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,7 @@ def _load_open_clip(rest: str) -> Loaded:
             f"open_clip:{rest} has the image tower {vision['timm_model_name']!r}, which timm {timm.__version__} "
             "does not know; use a version that does"
         )
-    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    folder = Path(place) if os.path.isdir(place) else Path(place).parent
     settings = open_clip.settings_of(config) | _settings_by_name(vision["timm_model_name"])
     return Loaded(
         tensors=open_clip.from_open_clip(read_weights(Path(place))),

@@ -186,3 +186,15 @@ def test_a_curve_that_has_seen_no_samples_is_drawn_all_the_same():
     curve = report.draw_curve("loss", [(0.0, 2.0), (0.0, 1.0)])
     assert len(curve.path.split()) == 2
     assert curve.last == "1"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("loss", "x"), ("loss", 10**400), ("samples_per_second", None), ("text_calls", ["A"])],
+)
+def test_a_row_that_cannot_be_drawn_is_named(column, value):
+    row = {"step": 7, "text_calls": "AB", "samples_seen": 8} | dict.fromkeys(report.CURVES, 1.0)
+    with pytest.raises(
+        UserError, match=rf"row of step 7 in metrics\.jsonl .* no {column} that can"
+    ):
+        report.run_values("run", TrainConfig(), [{**row, column: value}])

@@ -261,3 +261,9 @@ def test_bytes_in_a_file_name_that_are_no_utf8_are_shown_all_the_same(
 def test_a_mistake_on_the_command_line_is_told(export, pictures, flags, words):
     with pytest.raises(UserError, match=words):
         search.main([export, "--pictures", str(pictures), *flags])
+
+
+@pytest.mark.parametrize("word", ["{a,b}" * 200, "x" * 5000 + ".tar"])
+def test_a_word_too_long_for_a_name_is_a_mistake_in_one_line(word):
+    with pytest.raises(UserError):
+        open_gallery(word)
