@@ -44,7 +44,7 @@ def rows(tmp_path_factory, repository):
     with (folder / "rows").open("w") as out, (folder / "errors").open("w") as errors:
         done = subprocess.run(
             [sys.executable, str(child), str(folder / "work"), "--share", SHARE],
-            env=environment, cwd=folder, stdout=out, stderr=errors, timeout=3000, check=False,
+            env=environment, cwd=folder, stdout=out, stderr=errors, timeout=7200, check=False,
         )  # fmt: skip
     assert done.returncode == 0, (folder / "errors").read_text()[-3000:]
     return [json.loads(line) for line in (folder / "rows").read_text().splitlines()]

@@ -113,7 +113,11 @@ LOADERS = [
     target("hostile_loaders weights {torch_file}", "read_weights .pt", is_slow=True),
     target("hostile_loaders big_vision {arrays}", "big_vision:"),
     target("hostile_loaders hf {hf}", "initial weights hf:"),
-    target("hostile_loaders open_clip {open_clip}", "initial weights open_clip:"),
+    target(
+        "hostile_loaders open_clip {open_clip}",
+        "initial weights open_clip:",
+        refuses_sound="image tower of open_clip's own",
+    ),
     target("hostile_loaders encode {world}/native {pictures}", "encode_images of paths"),
     target("hostile_loaders tokenizer {tokenizer}", "load_tokenizer"),
     target("hostile_loaders index {index}", "open_index"),
