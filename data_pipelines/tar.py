@@ -72,6 +72,9 @@ def tar_members(read_at: ReadAt, file_size: int, end: TarEnd) -> Iterator[Member
             return
         size = _checked_size(header, position)
         kind = header[156]
+        if kind == 0 and _name(header).endswith(b"/"):
+            # So folders were told before there was a kind for them.
+            kind = ord("5")
         if kind in _REGULAR and b"size" in extended:
             size = _pax_size(extended[b"size"], position)
         if kind in _WITHOUT_BYTES:

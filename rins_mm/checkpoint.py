@@ -161,7 +161,12 @@ def _read_manifest(folder: Path, mend: str) -> dict[str, Any]:
 
 
 def _inside(name: str) -> str:
-    """A path in a manifest, or the last part of one that leads out of the folder."""
+    """A path in a manifest, or the last part of one that leads out of the folder.
+
+    Raises ValueError for what can be no file's name.
+    """
+    if b"\0" in os.fsencode(name):
+        raise ValueError("a name holds a zero byte")
     path = PurePosixPath(name)
     return path.name if path.is_absolute() or ".." in path.parts else str(path)
 

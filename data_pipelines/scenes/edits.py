@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Literal
 
-from data_pipelines.scenes.drafts import CELLS, near
 from data_pipelines.scenes.meaning import Meaning, is_sensible, slots, with_slots
+from data_pipelines.scenes.placing import CELLS, near
 from data_pipelines.scenes.scene import (
     CONVERSES,
     FAMILY_OF,

@@ -177,6 +177,19 @@ def test_a_size_behind_a_nul_which_other_readers_take_for_none_is_damage(tmp_pat
         read_or_build_index(shard)
 
 
+def test_a_folder_as_old_tars_told_it_is_no_part_of_a_sample(tmp_path):
+    member = tarfile.TarInfo("folder/")
+    member.type = tarfile.AREGTYPE
+    data = member.tobuf(tarfile.USTAR_FORMAT) + tar_bytes(files_of(SAMPLES))
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(data)
+    with tarfile.open(shard) as archive:
+        assert archive.getmembers()[0].isdir()
+    index = read_or_build_index(shard)
+    assert index.skipped == {"folder": 1}
+    assert contents(shard, index) == list(SAMPLES.items())
+
+
 @settings(
     max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=1000
 )

@@ -316,3 +316,15 @@ def test_a_size_that_is_not_the_files_is_damage_for_whoever_looks(tmp_path):
     assert not looks_whole(folder)
     with pytest.raises(UserError, match=r"state\.json is damaged: its SHA-256 or its size"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_manifest_with_a_name_that_no_file_can_have_is_damage(tmp_path, name):
+    folder = SmallRun().train(range(1)).save(tmp_path, 1)
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    del manifest["manifest_sha256"]
+    manifest["files"][name] = manifest["files"]["state.json"]
+    (folder / "MANIFEST.json").write_text(json.dumps({**manifest, "format_version": 1}))
+    assert not looks_whole(folder)
+    with pytest.raises(UserError, match=r"is not a complete checkpoint.*MANIFEST\.json"):
+        open_checkpoint(folder)
