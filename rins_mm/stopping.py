@@ -61,11 +61,12 @@ class StopRequest:
             yield
         finally:
             signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
             os.close(speaker)
+            # Until it has ended it may send this process a signal, which without our handlers is its death.
             thread.join()
             os.close(listener)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def reason_on_any(self, ranks: Ranks) -> str:
         """What asked, the same words on all ranks, of which one at least was asked; all must call it.
