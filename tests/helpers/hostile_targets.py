@@ -101,7 +101,7 @@ MODELS = [
     target("rins_mm.index verify {index} --with-pictures", "verify"),
     target("rins_mm.index search {index} --query apple --html {out}/s.html", "search", is_slow=True),
     target("rins_mm.index duplicates {index} --json {out}/d.json", "duplicates"),
-    target("rins_mm.study {world}/small_study.py --phase report --records {records} --runs {out}/runs"),
+    target("rins_mm.study {world}/small_study.py --phase report --records {records} --runs {out}/runs", writes=("records",)),
 ]  # fmt: skip
 """Of models."""
 
