@@ -47,7 +47,7 @@ test: .venv/.test
 test-fast: .venv/.test
 	$(PYTEST) -m "not long and not slow"
 
-# RINS_MM_HOSTILE_SHARE=1 tries all hostile inputs with every command, which takes an hour.
+# RINS_MM_HOSTILE_SHARE=1 tries all hostile inputs with every command, which takes an hour of one core, by extrapolation.
 test-long: .venv/.test
 	$(PYTEST) -m long
 
