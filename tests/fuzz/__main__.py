@@ -39,7 +39,7 @@ MAX_MEGABYTES_PER_MINUTE = 1.0
 OF_TENSORS = {"checkpoint": 3.0, "export": 3.0}
 """The same where safetensors reads: 0.8.0 keeps 64 bytes of every tensor, up to 2 MB a minute of small ones."""
 SPARE_FILES = 5
-"""Open at the end and not at the beginning: some are closed by the collector of garbage."""
+"""Open at the end and not at the beginning: libraries open some when they are first used."""
 
 
 def main(argv: list[str]) -> int:
@@ -84,7 +84,7 @@ def told(record: dict[str, Any], findings_folder: Path | None) -> bool:
         f"{record['target']}: {record['executions']:,} inputs in {record['cpu_minutes']} minutes of a processor, "
         f"{record['accepted']:,} accepted, {record['distinct_outcomes']} outcomes, slowest "
         f"{record['slowest_cpu_seconds']} s, memory {record['peak_megabytes_over_rest']} MB and "
-        f"{slope} MB/min{' GROWS' if grows else ''}, open files {record['open_files']}, "
+        f"{slope} MB/min{' GROWS' if grows else ''}, open files {record['open_files']}{' LEFT OPEN' if leaks else ''}, "
         f"{len(record['findings'])} findings",
         flush=True,
     )
