@@ -11,7 +11,7 @@ CHANCES = (0.25, 0.5, 0.8)
 ADAPTERS: tuple[Literal["none", "linear", "lora"], ...] = ("none", "linear", "lora")
 
 
-def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+def study(scale: Scale = "cpu", data: str = confirmatory.DATA) -> StudyConfig:
     """The drawn arm of the confirmatory study at AB, and other chances, exploratory."""
     part = confirmatory.part(
         confirmatory.study(scale, data),

@@ -7,7 +7,6 @@ from rins_mm.config import TrainConfig
 from rins_mm.study.design import (
     HELD_OUT_LOSS,
     Arm,
-    Endpoint,
     HeldOut,
     Scale,
     ScalingLaw,
@@ -19,7 +18,7 @@ BUDGETS = 7
 DECADES = 1.5
 
 
-def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+def study(scale: Scale = "cpu", data: str = confirmatory.DATA) -> StudyConfig:
     """The same trunk (a constant rate after the same warm-up), cooled down over the last fifth at each budget."""
     plain = confirmatory.base(scale, data)
     recursive = confirmatory.in_text(plain, confirmatory.THREE_ROUNDS, "AAAB")
@@ -33,13 +32,12 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         arms.append(Arm(name=f"AAAB-{steps}", config=branch(recursive, steps), control=short))
         names["AB"].append(short)
         names["AAAB"].append(f"AAAB-{steps}")
-    accuracy = Endpoint(task=confirmatory.TASK, metric="accuracy")
     return StudyConfig(
         name="scaling",
         purpose="Does the loss fall faster, or to a lower floor, with recursion in the text tower?",
         arms=tuple(arms),
         tasks=(confirmatory.TASK,),
-        endpoints=(accuracy, HELD_OUT_LOSS),
+        endpoints=(confirmatory.ACCURACY, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
         caption_tokens=confirmatory.CAPTION_TOKENS,
         seeds=3,

@@ -2,7 +2,7 @@
 
 from configs import study_confirmatory as confirmatory
 from rins_mm.models.draws import RecursionConfig
-from rins_mm.study.design import HELD_OUT_LOSS, Arm, Endpoint, HeldOut, Scale, StudyConfig
+from rins_mm.study.design import HELD_OUT_LOSS, Arm, HeldOut, Scale, StudyConfig
 
 SIGNATURES = {
     "AAB": "A^2B", "AAAB": "A^3B", "AAAAB": "A^4B", "ABB": "AB^2", "ABBB": "AB^3", "ABAB": "(AB)^2",
@@ -19,7 +19,7 @@ BLOCKS = 4
 """Of each tower on a CPU core: the signatures divide them by up to four."""
 
 
-def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+def study(scale: Scale = "cpu", data: str = confirmatory.DATA) -> StudyConfig:
     """Every signature with all its rounds, and with rounds that are skipped half the time: 53 arms with AB."""
     plain = confirmatory.base(scale, data, BLOCKS)
     arms = [
@@ -34,13 +34,12 @@ def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
         for chance in SKIP_PROBABILITIES
         for name, signature in SIGNATURES.items()
     ]
-    accuracy = Endpoint(task=confirmatory.TASK, metric="accuracy")
     return StudyConfig(
         name="signatures",
         purpose="Which ways of repeating blocks of the text tower are worth a study of their own?",
         arms=(Arm(name="AB", config=plain), *arms),
         tasks=(confirmatory.TASK,),
-        endpoints=(accuracy, HELD_OUT_LOSS),
+        endpoints=(confirmatory.ACCURACY, HELD_OUT_LOSS),
         held_out=HeldOut(shards=(f"{data}/test/*.tar",)),
         caption_tokens=confirmatory.CAPTION_TOKENS,
         seeds=2,

@@ -22,7 +22,7 @@ BLOCKS = 4
 """Of each tower on a CPU core: the signatures divide them by up to four."""
 
 
-def study(scale: Scale = "cpu", data: str = "runs/data/scenes") -> StudyConfig:
+def study(scale: Scale = "cpu", data: str = confirmatory.DATA) -> StudyConfig:
     """The text arms of the confirmatory study, and exploratory signatures."""
     part = confirmatory.part(
         confirmatory.study(scale, data, BLOCKS),

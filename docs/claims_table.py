@@ -36,7 +36,7 @@ CLAIMS = (
     ),
     PapersClaim(
         "The image tower does not profit",
-        "study_confirmatory",
+        "study_vision_rins",
         "Recursion in the image tower does not profit",
     ),
     PapersClaim("Scaling laws: a better exponent, or a lower floor", "study_scaling"),

@@ -42,6 +42,7 @@ def shard(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_at_toy_size_and_writes_every_figure(tmp_path, benchmarks, shard):
     out = tmp_path / "scale.json"
     settings = {**TOY, "epoch-shards": shard, "out": out}

@@ -44,6 +44,7 @@ def without_measuring(gpu, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_case_runs_at_toy_size_compiled_ones_too(tmp_path, repository):
     out = tmp_path / "figures.json"
     # A process of its own: the checks of annotations that tests run under cannot be compiled.

@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_at_toy_size_and_writes_every_figure(tmp_path, repository):
     out = tmp_path / "index_search.json"
     words = ["--num-pictures", "600", "--num-added", "100", "--width", "16", "--num-clusters", "20"]

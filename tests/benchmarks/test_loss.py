@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_at_toy_size_and_writes_every_figure(tmp_path, repository):
     out = tmp_path / "loss.json"
     words = ["--batch-sizes", "64", "128", "--widths", "8", "--rounds", "1", "--tile-size", "48"]

@@ -40,6 +40,7 @@ def run_toy(benchmarks, out, *words):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_our_side_runs_at_toy_size_and_says_why_the_other_does_not(tmp_path, benchmarks):
     printed, case = run_toy(benchmarks, tmp_path / "figures.json")
     assert "open_clip is left out: no --peer-packages" in printed
@@ -51,6 +52,7 @@ def test_our_side_runs_at_toy_size_and_says_why_the_other_does_not(tmp_path, ben
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_both_sides_run_at_toy_size(tmp_path, benchmarks):
     packages = os.environ.get("RINS_MM_PEER_PACKAGES")
     if not packages or importlib.util.find_spec("open_clip_train") is None:
