@@ -12,7 +12,7 @@ from rins_mm.study.design import Arm, PositiveControl, Scale, StudyConfig
 DATA = "runs/data/each"
 """Scenes of the construction `each` alone."""
 
-CAPTION_TOKENS = 25.0
+CAPTION_TOKENS = 23.0
 """Mean length of the captions of that data in the tokens of these recipes."""
 
 
