@@ -1,7 +1,7 @@
 """Does the image tower not profit from recursion? At equal FLOPs, and at equal samples beside it.
 
-Make the data first (docs/studies/README.md has the commands): pictures of two to five things, of which every caption
-tells all colours. In the text study's pictures there is one thing, which no tower needs depth for.
+Make the data first (docs/studies/README.md has the commands): what the text study asks of the words is asked of the
+pictures here. Signs in the picture stand for what a thing does, one after the other, and the caption tells its end.
 """
 
 from dataclasses import replace
@@ -9,10 +9,10 @@ from dataclasses import replace
 from configs import study_confirmatory as confirmatory
 from rins_mm.study.design import Arm, PositiveControl, Scale, StudyConfig
 
-DATA = "runs/data/each"
-"""Scenes of the construction `each` alone."""
+DATA = "runs/data/signs"
+"""Scenes of the construction `signs` alone."""
 
-CAPTION_TOKENS = 23.0
+CAPTION_TOKENS = 14.82
 """Mean length of the captions of that data in the tokens of these recipes."""
 
 

@@ -66,7 +66,7 @@ class ScenesConfig:
     """Samples in a row that differ by small edits."""
     constructions: tuple[str, ...] = ()
     """What captions are like: pair, both, clause, choice, nested, counts, more, exclusion, everything, story,
-    changes, each; a name may come several times. Without a name all but the last two, equally often."""
+    changes, each, signs; a name may come several times. Without a name all but the last three, equally often."""
     samples_per_shard: int = 4000
     """Samples in each shard but the last: a multiple of --siblings."""
     workers: int = field(default_factory=usable_cores)

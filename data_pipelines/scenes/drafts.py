@@ -6,6 +6,7 @@ from typing import NamedTuple
 from data_pipelines.scenes.lots import Lots
 from data_pipelines.scenes.meaning import (
     AllBut,
+    Becomes,
     Clause,
     Counts,
     Has,
@@ -25,6 +26,7 @@ from data_pipelines.scenes.scene import (
     facts,
     stands,
 )
+from data_pipelines.scenes.signs import after_signs, sign_kinds, written
 from data_pipelines.scenes.stories import (
     VERBS,
     Actor,
@@ -37,7 +39,7 @@ from data_pipelines.scenes.stories import (
     Turns,
     ending,
 )
-from data_pipelines.scenes.world import COLOURS, World
+from data_pipelines.scenes.world import BACKGROUNDS, COLOURS, World
 
 _COLOUR_SAID = 0.6
 _MOST_VERBS = 8
@@ -274,6 +276,16 @@ def _each(lots: Lots, world: World) -> Draft | None:
     return scene and Draft(scene, tuple(Counts(1, Noun(*head)) for head in heads))
 
 
+def _signs(lots: Lots, world: World) -> Draft | None:
+    """One thing and up to eight signs; the words tell only what it has become."""
+    signs = sign_kinds(world.kinds)
+    kind = lots.pick(world.kinds[len(signs) :])
+    shown = [lots.pick(signs) for _ in range(1 + lots.below(_MOST_VERBS))]
+    scene = written((kind, lots.pick(tuple(COLOURS))), shown, lots.below(len(BACKGROUNDS)))
+    end = after_signs(scene.things, signs)
+    return end and Draft(scene, (Becomes(Noun(kind), end[1], signs),))
+
+
 CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "pair": _pair,
     "both": _both,
@@ -287,9 +299,10 @@ CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "story": _story,
     "changes": _changes,
     "each": _each,
+    "signs": _signs,
 }
 
-BY_NAME = ("changes", "each")
+BY_NAME = ("changes", "each", "signs")
 """Constructions of one use: only who names them gets them."""
 
 WITHOUT_RELATIONS = frozenset({"counts", "story", *BY_NAME})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Literal
 
-from data_pipelines.scenes.meaning import Meaning, is_sensible, slots, with_slots
+from data_pipelines.scenes.meaning import Becomes, Meaning, is_sensible, slots, with_slots
 from data_pipelines.scenes.placing import CELLS, near
 from data_pipelines.scenes.scene import (
     CONVERSES,
@@ -32,7 +32,11 @@ def edited_meanings(kind: EditKind, meaning: Meaning) -> list[Meaning]:
 
 def edited_scenes(kind: EditKind, scene: Scene, new: Meaning) -> Iterator[Scene]:
     """Scenes that differ little and might make the new meaning true, the nearest ones first."""
-    edits = _other_endings if isinstance(new[0], Story) else _SCENE_EDITS[kind]
+    edits = _SCENE_EDITS[kind]
+    if isinstance(new[0], Story):
+        edits = _other_endings
+    if isinstance(new[0], Becomes):
+        edits = _other_signs
     return (Scene(things, scene.background) for things in edits(scene.things, new))
 
 
@@ -149,6 +153,23 @@ def _other_endings(things: Things, new: Meaning) -> Iterator[Things]:
         if isinstance(story, Story):
             kind, colour = ending(story)
             yield (things[0]._replace(kind=kind, colour=colour),)
+
+
+def _other_signs(things: Things, new: Meaning) -> Iterator[Things]:
+    """Two signs exchanged, one sign replaced, or the same signs after another colour."""
+    for one, other in combinations(range(1, len(things)), 2):
+        changed = list(things)
+        changed[one] = things[one]._replace(kind=things[other].kind)
+        changed[other] = things[other]._replace(kind=things[one].kind)
+        yield tuple(changed)
+    signs = [
+        sign for statement in new if isinstance(statement, Becomes) for sign in statement.signs
+    ]
+    for place in range(1, len(things)):
+        for sign in signs:
+            yield (*things[:place], things[place]._replace(kind=sign), *things[place + 1 :])
+    for colour in COLOURS:
+        yield (things[0]._replace(colour=colour), *things[1:])
 
 
 def _other_attributes(things: Things, _: Meaning) -> Iterator[Things]:

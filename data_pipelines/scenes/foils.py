@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from data_pipelines.scenes.edits import EDIT_KINDS, EditKind, edited_meanings
 from data_pipelines.scenes.grammar import has_usual_length, sentence
 from data_pipelines.scenes.lots import Lots
-from data_pipelines.scenes.meaning import Meaning, holds, num_true_orders, slots
+from data_pipelines.scenes.meaning import Becomes, Meaning, holds, num_true_orders, slots
 from data_pipelines.scenes.siblings import Sibling
 from data_pipelines.scenes.world import World
 
@@ -25,8 +25,10 @@ def foils_of(
     num_right: int | None = None
     for kind in EDIT_KINDS:
         meanings = lots.shuffled(edited_meanings(kind, sibling.meaning))
-        # Other colours that are in the picture are harder to tell.
-        for meaning in sorted(meanings, key=lambda meaning: not _colours(meaning) <= colours):
+        # Other colours that are in the picture are harder to tell, unless signs may make any of it.
+        if not isinstance(sibling.meaning[0], Becomes):
+            meanings.sort(key=lambda meaning: not _colours(meaning) <= colours)
+        for meaning in meanings:
             if not world.allows(split, meaning) or holds(meaning, sibling.scene) is not False:
                 continue
             text = sentence(meaning, wording)

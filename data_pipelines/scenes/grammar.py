@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from data_pipelines.scenes.lots import Lots
 from data_pipelines.scenes.meaning import (
     AllBut,
+    Becomes,
     Counts,
     Has,
     Lacks,
@@ -160,6 +161,8 @@ def _said(statement: Statement, lots: Lots, *, alone: bool) -> str:
             return f"there are {order} {_head(one, 2)} than {_head(other, 2)}"
         case AllBut(noun, said):
             return lots.pick(_ALL_BUT).format(_phrase("the", noun, lots), said)
+        case Becomes(noun, said, _):
+            return f"the signs make {_phrase('the', noun, lots)} {said}"
     raise AssertionError(f"no clause says {statement}")
 
 

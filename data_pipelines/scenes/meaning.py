@@ -10,6 +10,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from data_pipelines.scenes.scene import CONVERSES, Scene, Thing, stands
+from data_pipelines.scenes.signs import after_signs
 from data_pipelines.scenes.stories import Story, ending
 
 
@@ -71,7 +72,16 @@ class AllBut(NamedTuple):
     said: str
 
 
-Statement = Relates | Has | Counts | Lacks | Outnumbers | AllBut | Story
+class Becomes(NamedTuple):
+    """The thing gets the colour by the signs that follow it in the picture."""
+
+    noun: Noun
+    said: str
+    signs: tuple[str, ...]
+    """Kinds of things that stand for VERBS, in their order."""
+
+
+Statement = Relates | Has | Counts | Lacks | Outnumbers | AllBut | Story | Becomes
 Meaning = tuple[Statement, ...]
 
 
@@ -112,6 +122,8 @@ def _holds(statement: Statement, scene: Scene) -> bool | None:
             return True if len(others) >= 2 else None
         case Story():
             return [thing[:2] for thing in scene.things] == [ending(statement)]
+        case Becomes(noun, said, signs):
+            return after_signs(scene.things, signs) == (noun.kind, said)
 
 
 def _the(noun: Noun, scene: Scene) -> Thing | bool | None:
@@ -253,6 +265,8 @@ def _canonical_statement(statement: Statement) -> str:
         case Story():
             kind, colour = ending(statement)
             return f"only({colour} {kind})"
+        case Becomes(noun, said, _):
+            return f"becomes({said} {noun.kind})"
 
 
 def _canonical_noun(noun: Noun) -> str:

@@ -1,6 +1,7 @@
 """From scenes to pixels, in whole numbers: the same pictures offline and on any device.
 
-Axes: N scenes, K kinds, 2 sizes (small, large), P pixels of the widest thing, S pixels of a picture.
+Axes: N scenes, T things of the scene that has most, K kinds, 2 sizes (small, large), P pixels of the widest
+thing, S pixels of a picture.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from data_pipelines.errors import UserError
 from data_pipelines.scenes.cut_outs import CutOut
-from data_pipelines.scenes.scene import CANVAS, LARGE, MOST_THINGS, SMALL, Scene
+from data_pipelines.scenes.scene import CANVAS, LARGE, SMALL, Scene
 from data_pipelines.scenes.world import BACKGROUNDS, COLOURS
 
 SIZES = (SMALL, LARGE)
@@ -26,7 +27,7 @@ STEP = 8
 class SceneNumbers:
     """Scenes as numbers, to be sent to a device."""
 
-    things: Int32[Tensor, "N 5 6"]
+    things: Int32[Tensor, "N T 6"]
     """From the back to the front: kind, size, colour (all by their numbers), x, y, and 1; zeros where there
     is none."""
     backgrounds: Int32[Tensor, " N"]
@@ -40,7 +41,8 @@ def scene_numbers(scenes: Sequence[Scene], kinds: Sequence[str]) -> SceneNumbers
     """The scenes as numbers; `kinds` in the order of the atlas."""
     kind_numbers = {kind: number for number, kind in enumerate(kinds)}
     colour_numbers = {colour: number for number, colour in enumerate(COLOURS)}
-    numbers = np.zeros((len(scenes), MOST_THINGS, 6), dtype=np.int32)
+    most = max((len(scene.things) for scene in scenes), default=0)
+    numbers = np.zeros((len(scenes), most, 6), dtype=np.int32)
     for row, scene in enumerate(scenes):
         for place, thing in enumerate(sorted(scene.things, key=lambda thing: thing.depth)):
             numbers[row, place] = (

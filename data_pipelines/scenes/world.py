@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Literal, get_args
 
-from data_pipelines.scenes.meaning import AllBut, Has, Meaning, nouns, related_nouns
+from data_pipelines.scenes.meaning import AllBut, Becomes, Has, Meaning, nouns, related_nouns
 from data_pipelines.scenes.scene import FAMILIES, FAMILY_OF, SMALL, Scene, Thing, overlap
 from data_pipelines.scenes.stories import Story, heads_met
 
@@ -117,7 +117,7 @@ class World:
 def _colours_said(meaning: Meaning) -> list[tuple[str, str]]:
     pairs = [(noun.kind, noun.colour) for noun in nouns(meaning) if noun.colour]
     for statement in meaning:
-        if isinstance(statement, Has | AllBut):
+        if isinstance(statement, Has | AllBut | Becomes):
             pairs.append((statement.noun.kind, statement.said))
         if isinstance(statement, Story):
             pairs.extend(sorted(heads_met(statement)))

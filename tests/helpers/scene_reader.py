@@ -33,6 +33,10 @@ def is_true(sentence: str, things: list[dict], *, strict: bool) -> bool:
         return [(thing["kind"], thing["colour"]) for thing in things] == [_end_of_story(words)]
     if words[-3:] == ["is", "shown", "here"]:
         return [(thing["kind"], thing["colour"]) for thing in things] == [_after_deeds(words)]
+    if words[-6:-2] == ["the", "signs", "make", "the"]:
+        opening = " ".join(words[:-6])
+        assert opening in ("", *OPENINGS), sentence
+        return _after_signs(things) == tuple(words[-2:])
     readings = list(_sentences(words))
     assert readings, sentence
     truths = {reading(_World(things, strict)) for reading in readings}
@@ -118,8 +122,23 @@ def _after_deeds(words):
     colour, kind, told = re.fullmatch(
         r"a (\w+) (\w+) (.+) and is shown here", " ".join(words)
     ).groups()
+    return kind, _turned(colour, told.split(" then "))
+
+
+SIGNS = {"star": "ages", "cat": "flips", "key": "blushes"}
+
+
+def _after_signs(things):
+    """Kind and colour of the thing in the upper left corner, after what the others stand for, row by row."""
+    at = {(thing["y"], thing["x"]): thing for thing in things}
+    first, *others = (at[place] for place in sorted(at))
+    assert len(at) == len(things) and {thing["colour"] for thing in others} == {"black"}
+    return first["kind"], _turned(first["colour"], [SIGNS[thing["kind"]] for thing in others])
+
+
+def _turned(colour, deeds):
     place = CIRCLE.index(colour)
-    for deed in told.split(" then "):
+    for deed in deeds:
         if deed == "ages":
             place = (place + 1) % 6
         elif deed == "flips":
@@ -127,7 +146,7 @@ def _after_deeds(words):
         else:
             assert deed == "blushes", deed
             place = {0: 1, 1: 0}.get(place, place)
-    return kind, CIRCLE[place]
+    return CIRCLE[place]
 
 
 def _sentences(words):

@@ -11,13 +11,15 @@ from data_pipelines.errors import UserError
 from data_pipelines.scenes.cut_outs import names, read_cut_outs
 from data_pipelines.scenes.render import atlas_fingerprint, atlas_of, paint, scene_numbers
 from data_pipelines.scenes.scene import CANVAS, Scene, Thing, stands
+from data_pipelines.scenes.signs import written
 from data_pipelines.scenes.world import BACKGROUNDS, COLOURS
 
 
 @pytest.fixture(scope="module")
 def scenes(samples):
-    """Of all constructions."""
-    return [sample.sibling.scene for sample in samples["train"][:200]]
+    """Of all constructions, and the one that shows most things."""
+    most = written(("tree", "red"), ("star", "cat", "key", "star") * 2, 1)
+    return [most, *(sample.sibling.scene for sample in samples["train"][:200])]
 
 
 def painted(scenes, cut_outs, size):
