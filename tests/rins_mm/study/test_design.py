@@ -65,8 +65,9 @@ def test_matched_arms_spend_the_same_within_a_percent(match):
         assert plan.exact.of(match) == pytest.approx(given, rel=0.002)
 
 
-def test_the_controls_of_the_data_see_as_many_samples_as_plain():
-    study = load_study("study_confirmatory", scale="cpu")
+@pytest.mark.parametrize("name", ["study_confirmatory", "study_vision_rins"])
+def test_the_controls_of_the_data_see_as_many_samples_as_plain(name):
+    study = load_study(name, scale="cpu")
     controls = [matched(study, arm).max_steps for arm in study.arms if arm.role == "control"]
     assert set(controls) == {study.arms[0].config.max_steps}
 
