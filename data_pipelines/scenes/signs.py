@@ -21,14 +21,12 @@ def sign_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 
 def written(head: Head, signs: Sequence[str], background: int) -> Scene:
     """The thing and its signs from left to right and from above, as many to a row as there is room for."""
-    heads = [head, *((sign, INK) for sign in signs)]
-    return Scene(
-        tuple(
-            Thing(*one, SMALL, *(SMALL // 2 + SMALL * at for at in (place % _PER_ROW, place // _PER_ROW)), place)
-            for place, one in enumerate(heads)
-        ),
-        background,
-    )  # fmt: skip
+    things = []
+    for number, (kind, colour) in enumerate([head, *((sign, INK) for sign in signs)]):
+        row, column = divmod(number, _PER_ROW)
+        x, y = (SMALL // 2 + SMALL * cell for cell in (column, row))
+        things.append(Thing(kind, colour, SMALL, x, y, depth=number))
+    return Scene(tuple(things), background)
 
 
 def after_signs(things: Sequence[Thing], signs: Sequence[str]) -> Head | None:
