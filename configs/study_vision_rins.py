@@ -16,9 +16,14 @@ CAPTION_TOKENS = 14.82
 """Mean length of the captions of that data in the tokens of these recipes."""
 
 
+MEAN_POOLED = "vit_base_patch16_siglip_gap_224"
+"""Attention pooling brings a layer of its own: with it two blocks do as well as four (docs/studies/README.md, pilots)."""
+
+
 def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
     """Plain, recursive, and a control of the data; and recursion that is given as many samples, exploratory."""
     plain = confirmatory.base(scale, data)
+    plain = replace(plain, image=replace(plain.image, name=MEAN_POOLED))
     recursive = confirmatory.in_image(plain, confirmatory.THREE_ROUNDS)
     deep = replace(plain, image=replace(plain.image, depth=2 * plain.image.depth))
     return confirmatory.of_scenes(
