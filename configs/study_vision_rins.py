@@ -17,7 +17,7 @@ CAPTION_TOKENS = 14.82
 
 
 MEAN_POOLED = "vit_base_patch16_siglip_gap_224"
-"""Attention pooling brings a layer of its own: with it two blocks do as well as four (docs/studies/README.md, pilots)."""
+"""Attention pooling is a layer of its own: with it two blocks do as well as four (docs/studies/README.md, pilots)."""
 
 
 def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
