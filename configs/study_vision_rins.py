@@ -25,6 +25,7 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
     plain = confirmatory.base(scale, data)
     plain = replace(plain, image=replace(plain.image, name=MEAN_POOLED))
     recursive = confirmatory.in_image(plain, confirmatory.THREE_ROUNDS)
+    assert plain.image.depth is not None
     deep = replace(plain, image=replace(plain.image, depth=2 * plain.image.depth))
     return confirmatory.of_scenes(
         name="vision_rins",
