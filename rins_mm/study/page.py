@@ -25,13 +25,19 @@ def study_page(
 ) -> str:
     """An HTML page that loads nothing and runs no script; every value in it is escaped."""
     template = page_templates(jinja2.PackageLoader("rins_mm", "")).get_template("study.html.jinja")
+    matches = {arm["name"]: arm["match"] for arm in results["arms"]}
     provenance = {"command": command, **(runs[0]["versions"] if runs else {})}
     return template.render(
         page_values([], provenance),
         study=results,
         sentences=[sentence(claim) for claim in results["claims"]],
         rows=[arm_row(arm) for arm in results["arms"]],
-        contrasts=[contrast_row(contrast) for contrast in results["contrasts"]],
+        contrasts=[
+            contrast_row(contrast)
+            for contrast in results["contrasts"]
+            # Runs that spent equally were compared at their ends.
+            if contrast["at"] != matches[contrast["arm"]]
+        ],
         dials=[dial_rows(one) for one in results["dial"]],
         charts=charts(study, runs),
         how=HOW_INTERPOLATED,
@@ -49,10 +55,15 @@ def number(value: float | None) -> str:
 
 def interval(found: Mapping[str, Any]) -> str:
     """A mean with its interval: +0.0120 [0.0040, 0.0200]."""
+    return " ".join(mean_and_ends(found)).rstrip()
+
+
+def mean_and_ends(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The same in two parts, for narrow columns."""
     if found["num_seeds"] == 0:
-        return "\N{EN DASH}"
+        return "\N{EN DASH}", ""
     ends = f"[{number(found['low'])}, {number(found['high'])}]"
-    return f"{number(found['mean'])} {ends if found['num_seeds'] > 1 else '(one seed)'}"
+    return number(found["mean"]), ends if found["num_seeds"] > 1 else "(one seed)"
 
 
 def sentence(claim: Mapping[str, Any]) -> dict[str, str]:
@@ -83,7 +94,10 @@ def arm_row(arm: Mapping[str, Any]) -> dict[str, Any]:
         "match_words": WORDS[arm["match"]] if arm["control"] else "",
         "share": ", ".join(f"{share[name]:.3f}" for name in SPENDINGS) if share else "",
         "cells": [
-            (interval(one), f"items ± {number(one['over_items'])}" if one["over_items"] else "")
+            (
+                *mean_and_ends(one),
+                f"items ± {number(one['over_items'])}" if one["over_items"] else "",
+            )
             for one in arm["endpoints"]
         ],
     }
@@ -93,12 +107,14 @@ def contrast_row(contrast: Mapping[str, Any]) -> dict[str, str]:
     """A contrast as the table shows it."""
     at = f"end of the runs ({WORDS[contrast['match']]})" if contrast["at"] == "end" else ""
     unfinished = contrast["unfinished"]
+    mean, ends = mean_and_ends(contrast)
     return {
         "pair": f"{contrast['arm']} less {contrast['control']}",
         "role": contrast["role"],
         "endpoint": contrast["endpoint"],
         "at": at or WORDS[contrast["at"]],
-        "difference": interval(contrast),
+        "mean": mean,
+        "ends": ends,
         "seeds": str(contrast["num_seeds"]),
         "note": f"before the end of {', '.join(unfinished)}" if unfinished else "",
     }
