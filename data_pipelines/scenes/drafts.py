@@ -1,14 +1,14 @@
 """Drafts: a scene drawn by lot, and something true to say of it, in one of several constructions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
+from data_pipelines.scenes import changing
 from data_pipelines.scenes.lots import Lots
 from data_pipelines.scenes.meaning import (
     AllBut,
-    Becomes,
     Clause,
     Counts,
+    Draft,
     Has,
     Lacks,
     Meaning,
@@ -16,7 +16,7 @@ from data_pipelines.scenes.meaning import (
     Outnumbers,
     Relates,
 )
-from data_pipelines.scenes.placing import placed
+from data_pipelines.scenes.placing import drawn_heads, placed
 from data_pipelines.scenes.scene import (
     CONVERSES,
     FAMILIES,
@@ -26,40 +26,15 @@ from data_pipelines.scenes.scene import (
     facts,
     stands,
 )
-from data_pipelines.scenes.signs import after_signs, sign_kinds, written
-from data_pipelines.scenes.stories import (
-    VERBS,
-    Actor,
-    Does,
-    Head,
-    Step,
-    Story,
-    Swaps,
-    Takes,
-    Turns,
-    ending,
-)
-from data_pipelines.scenes.world import BACKGROUNDS, COLOURS, World
+from data_pipelines.scenes.stories import Head
+from data_pipelines.scenes.world import COLOURS, World
 
 _COLOUR_SAID = 0.6
-_MOST_VERBS = 8
-
-
-class Draft(NamedTuple):
-    """What is said and what is seen."""
-
-    scene: Scene
-    meaning: Meaning
 
 
 def drawn(construction: str, lots: Lots, world: World) -> Draft | None:
     """A draft of this construction; None where the lots did not lead to one."""
     return CONSTRUCTIONS[construction](lots, world)
-
-
-def _heads(lots: Lots, world: World, number: int) -> list[Head]:
-    """Things of different kinds."""
-    return [(kind, lots.pick(tuple(COLOURS))) for kind in lots.shuffled(world.kinds)[:number]]
 
 
 def _noun(lots: Lots, thing: Thing, where: Clause | None = None) -> Noun:
@@ -82,7 +57,7 @@ def _scene(lots: Lots, world: World, number: int) -> tuple[Scene | None, str]:
     """Different things, and a family of relations that some of them are in."""
     family = lots.pick(tuple(FAMILIES))
     overlapping = family == "depth" or lots.chance(0.15)
-    return placed(lots, _heads(lots, world, number), overlapping=overlapping), family
+    return placed(lots, drawn_heads(lots, world, number), overlapping=overlapping), family
 
 
 def _pair(lots: Lots, world: World) -> Draft | None:
@@ -128,7 +103,7 @@ def _clause(lots: Lots, world: World) -> Draft | None:
 
 def _choice(lots: Lots, world: World) -> Draft | None:
     """Of two things of a kind, the one that stands so."""
-    heads = _heads(lots, world, 2 + lots.below(2))
+    heads = drawn_heads(lots, world, 2 + lots.below(2))
     twin = (heads[0][0], lots.pick([colour for colour in COLOURS if colour != heads[0][1]]))
     family = lots.pick(tuple(FAMILIES))
     overlapping = family == "depth" or lots.chance(0.15)
@@ -151,7 +126,7 @@ def _choice(lots: Lots, world: World) -> Draft | None:
 
 def _nested(lots: Lots, world: World) -> Draft | None:
     """A clause within a clause; half of the time the middle one is needed to know what is meant."""
-    heads = _heads(lots, world, 3 + lots.below(2))
+    heads = drawn_heads(lots, world, 3 + lots.below(2))
     if lots.chance(0.5):
         heads.insert(2, (heads[1][0], lots.pick(tuple(COLOURS))))
     scene = placed(lots, heads, overlapping=lots.chance(0.3))
@@ -177,7 +152,7 @@ def _numbers(lots: Lots) -> tuple[int, int]:
 
 def _crowd(lots: Lots, world: World, numbers: tuple[int, int]) -> tuple[Scene | None, list[Head]]:
     """So many things of one head and so many of another, perhaps of one kind in two colours."""
-    one, other = _heads(lots, world, 2)
+    one, other = drawn_heads(lots, world, 2)
     if lots.chance(0.3):
         other = (one[0], lots.pick([colour for colour in COLOURS if colour != one[1]]))
     return placed(lots, [one] * numbers[0] + [other] * numbers[1]), [one, other]
@@ -194,7 +169,7 @@ def _counts(lots: Lots, world: World) -> Draft | None:
 
 def _more(lots: Lots, world: World) -> Draft | None:
     """More or fewer of one than of another; mostly with a third thing that stands to the single one."""
-    one, other, third = _heads(lots, world, 3)
+    one, other, third = drawn_heads(lots, world, 3)
     one_count, other_count = lots.pick([(1, 2), (1, 3), (2, 1), (3, 1)])
     beside = lots.chance(0.7)
     scene = placed(lots, [one] * one_count + [other] * other_count + [third] * beside)
@@ -225,7 +200,7 @@ def _exclusion(lots: Lots, world: World) -> Draft | None:
 
 def _everything(lots: Lots, world: World) -> Draft | None:
     """All but one have a colour."""
-    heads = _heads(lots, world, 3 + lots.below(3))
+    heads = drawn_heads(lots, world, 3 + lots.below(3))
     colour = heads[0][1]
     odd = lots.pick([other for other in COLOURS if other != colour])
     all_heads = [(heads[0][0], odd), *((kind, colour) for kind, _ in heads[1:])]
@@ -240,50 +215,11 @@ def _everything(lots: Lots, world: World) -> Draft | None:
     return Draft(scene, statements)
 
 
-def _story(lots: Lots, world: World) -> Draft | None:
-    """Two or three actors, up to two steps, one who stays."""
-    actors = tuple(Actor(*head) for head in _heads(lots, world, 2 + lots.below(2)))
-    kinds = [actor.kind for actor in actors]
-    steps = tuple(_step(lots, kinds) for _ in range(lots.below(3)))
-    story = Story(actors, steps, lots.pick(kinds))
-    scene = placed(lots, [ending(story)])
-    return scene and Draft(scene, (story,))
-
-
-def _step(lots: Lots, kinds: Sequence[str]) -> Step:
-    one, other = lots.shuffled(kinds)[:2]
-    steps: tuple[Step, ...] = (
-        Turns(one, lots.pick(tuple(COLOURS))),
-        Takes(one, other),
-        Swaps(one, other),
-    )
-    return lots.pick(steps)
-
-
-def _changes(lots: Lots, world: World) -> Draft | None:
-    """One thing that does up to eight things."""
-    ((kind, colour),) = _heads(lots, world, 1)
-    steps = tuple(Does(kind, lots.pick(tuple(VERBS))) for _ in range(1 + lots.below(_MOST_VERBS)))
-    story = Story((Actor(kind, colour),), steps, kind)
-    scene = placed(lots, [ending(story)])
-    return scene and Draft(scene, (story,))
-
-
 def _each(lots: Lots, world: World) -> Draft | None:
     """Two to five things of different kinds, all of them named with their colours."""
-    heads = _heads(lots, world, 2 + lots.below(4))
+    heads = drawn_heads(lots, world, 2 + lots.below(4))
     scene = placed(lots, heads)
     return scene and Draft(scene, tuple(Counts(1, Noun(*head)) for head in heads))
-
-
-def _signs(lots: Lots, world: World) -> Draft | None:
-    """One thing and up to eight signs; the words tell only what it has become."""
-    signs = sign_kinds(world.kinds)
-    kind = lots.pick(world.kinds[len(signs) :])
-    shown = [lots.pick(signs) for _ in range(1 + lots.below(_MOST_VERBS))]
-    scene = written((kind, lots.pick(tuple(COLOURS))), shown, lots.below(len(BACKGROUNDS)))
-    end = after_signs(scene.things, signs)
-    return end and Draft(scene, (Becomes(Noun(kind), end[1], signs),))
 
 
 CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
@@ -296,10 +232,10 @@ CONSTRUCTIONS: Mapping[str, Callable[[Lots, World], Draft | None]] = {
     "more": _more,
     "exclusion": _exclusion,
     "everything": _everything,
-    "story": _story,
-    "changes": _changes,
+    "story": changing.story,
+    "changes": changing.changes,
     "each": _each,
-    "signs": _signs,
+    "signs": changing.signs,
 }
 
 BY_NAME = ("changes", "each", "signs")

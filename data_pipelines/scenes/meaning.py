@@ -85,6 +85,13 @@ Statement = Relates | Has | Counts | Lacks | Outnumbers | AllBut | Story | Becom
 Meaning = tuple[Statement, ...]
 
 
+class Draft(NamedTuple):
+    """What is said and what is seen."""
+
+    scene: Scene
+    meaning: Meaning
+
+
 def holds(meaning: Meaning, scene: Scene) -> bool | None:
     """Whether all statements hold; None where none is false and one is unclear."""
     result: bool | None = True

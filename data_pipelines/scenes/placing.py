@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from data_pipelines.scenes.lots import Lots
 from data_pipelines.scenes.scene import CANVAS, LARGE, SMALL, Scene, Thing, is_legible
 from data_pipelines.scenes.stories import Head
-from data_pipelines.scenes.world import BACKGROUNDS
+from data_pipelines.scenes.world import BACKGROUNDS, COLOURS, World
 
 CELLS = tuple((x, y) for x in (10, 32, 54) for y in (10, 32, 54))
 """Places that things stand at, but for a unit or two."""
@@ -13,6 +13,11 @@ CELLS = tuple((x, y) for x in (10, 32, 54) for y in (10, 32, 54))
 _OVERLAPS = tuple((x, y) for x in (-14, -12, -8, 8, 12, 14) for y in (-14, -12, -8, 8, 12, 14))
 _PLACEMENTS = 12
 _LARGE = 0.35
+
+
+def drawn_heads(lots: Lots, world: World, number: int) -> list[Head]:
+    """Things of different kinds."""
+    return [(kind, lots.pick(tuple(COLOURS))) for kind in lots.shuffled(world.kinds)[:number]]
 
 
 def placed(lots: Lots, heads: Sequence[Head], *, overlapping: bool = False) -> Scene | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from data_pipelines.scenes.drafts import BY_NAME, CONSTRUCTIONS, WITHOUT_RELATIONS, Draft, drawn
+from data_pipelines.scenes.drafts import BY_NAME, CONSTRUCTIONS, WITHOUT_RELATIONS, drawn
 from data_pipelines.scenes.edits import (
     EDIT_KINDS,
     EditKind,
@@ -13,7 +13,7 @@ from data_pipelines.scenes.edits import (
     turned_meanings,
 )
 from data_pipelines.scenes.lots import Lots
-from data_pipelines.scenes.meaning import Meaning, holds
+from data_pipelines.scenes.meaning import Draft, Meaning, holds
 from data_pipelines.scenes.scene import Scene, is_legible
 from data_pipelines.scenes.world import World
 
