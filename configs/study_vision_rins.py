@@ -15,6 +15,8 @@ DATA = "runs/data/signs"
 CAPTION_TOKENS = 14.82
 """Mean length of the captions of that data in the tokens of these recipes."""
 
+LEARNING_RATES = (1e-3, *confirmatory.LEARNING_RATES)
+"""One more than the text's study has: of its three the least was the best for two arms."""
 
 MEAN_POOLED = "vit_base_patch16_siglip_gap_224"
 """Attention pooling is a layer of its own: with it two blocks do as well as four (docs/studies/README.md, pilots)."""
@@ -27,7 +29,7 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
     recursive = confirmatory.in_image(plain, confirmatory.THREE_ROUNDS)
     assert plain.image.depth is not None
     deep = replace(plain, image=replace(plain.image, depth=2 * plain.image.depth))
-    return confirmatory.of_scenes(
+    whole = confirmatory.of_scenes(
         name="vision_rins",
         purpose="Does repeating the first half of the image tower bring nothing that would matter?",
         arms=(
@@ -57,3 +59,5 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
             "tower; read the differences at equal samples beside it.",
         ),
     )
+    assert whole.tuning is not None
+    return replace(whole, tuning=replace(whole.tuning, learning_rates=LEARNING_RATES))

@@ -120,7 +120,7 @@ def test_the_rate_with_the_least_loss_on_val_is_chosen_and_missing_ones_are_name
     rates = chosen_rates(study, records)
     assert set(rates.values()) == {2e-3}
     assert study_jobs(study, Path("runs"), rates)[0].config.optimizer.peak_learning_rate == 2e-3
-    with pytest.raises(UserError, match=r"AB has no tuning run at the learning rate 0\.002 yet"):
+    with pytest.raises(UserError, match=r"AB has no tuning run at the learning rate 0\.001 yet"):
         chosen_rates(study, records[1:])
 
 
