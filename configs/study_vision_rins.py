@@ -23,7 +23,11 @@ MEAN_POOLED = "vit_base_patch16_siglip_gap_224"
 
 
 def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
-    """Plain, recursive, and a control of the data; and recursion that is given as many samples, exploratory."""
+    """Plain, recursive, and a control of the data.
+
+    Exploratory: recursion that is given as many samples, and unshared depth at equal FLOPs, with as many seeds as the
+    others: the claim at equal FLOPs can only be read beside them.
+    """
     plain = confirmatory.base(scale, data)
     plain = replace(plain, image=replace(plain.image, name=MEAN_POOLED))
     recursive = confirmatory.in_image(plain, confirmatory.THREE_ROUNDS)
@@ -44,6 +48,13 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
                 match="samples",
                 tuned_as="image-AAAB",
             ),
+            Arm(
+                name="image-deep",
+                config=deep,
+                role="exploratory",
+                control="AB",
+                tuned_as="image-deep-samples",
+            ),
         ),
         claims=(
             confirmatory.claim(
@@ -60,4 +71,8 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
         ),
     )
     assert whole.tuning is not None
-    return replace(whole, tuning=replace(whole.tuning, learning_rates=LEARNING_RATES))
+    return replace(
+        whole,
+        exploratory_seeds=whole.seeds,
+        tuning=replace(whole.tuning, learning_rates=LEARNING_RATES),
+    )
