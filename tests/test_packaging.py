@@ -75,3 +75,56 @@ def test_a_named_recipe_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "emoji" / "metrics.jsonl").is_file()
+
+
+WITHOUT_EXTRAS = """
+import importlib, re, sys
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+def named(requirement):
+    return re.sub("[-_.]+", "-", re.match("[A-Za-z0-9._-]+", requirement)[0]).lower()
+
+# What comes with the project, with what that needs.
+core, found = ["rins-mm"], set()
+while core:
+    name = core.pop()
+    if name in found:
+        continue
+    found.add(name)
+    try:
+        core += [named(one) for one in requires(name) or () if "extra ==" not in one]
+    except PackageNotFoundError:
+        pass  # for another machine or another Python
+
+left_out = {
+    module for module, names in packages_distributions().items() if not {named(one) for one in names} & found
+} - {"setuptools", "pkg_resources", "_distutils_hack"}
+
+class WithoutThem(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in left_out else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutThem
+assert {"onnx", "pyarrow", "starlette", "transformers"} <= left_out and "torch" not in left_out
+for command in sys.argv[1:]:
+    importlib.import_module(command)
+"""
+
+
+def test_every_command_can_be_imported_without_the_packages_of_any_extra(repository: Path) -> None:
+    commands = [
+        str(path.relative_to(repository).with_suffix("")).replace("/", ".")
+        for room in ("rins_mm", "eval", "data_pipelines")
+        for path in sorted((repository / room).rglob("*.py"))
+        if "\nif __name__ ==" in path.read_text(encoding="utf-8")
+    ]
+    assert {"rins_mm.train", "rins_mm.export.__main__", "rins_mm.serve.__main__"} <= set(commands)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *commands],
+        capture_output=True,
+        text=True,
+        cwd=repository,
+    )
+    assert done.returncode == 0, done.stderr

@@ -3,11 +3,13 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import PIL
 import PIL.features
-import resvg_py
 from PIL import Image
+
+from data_pipelines.errors import UserError
 
 SIZE = 64
 WEBP_QUALITY = 90
@@ -28,14 +30,25 @@ def versions_behind_the_bytes() -> dict[str, str]:
     return {
         "pillow": PIL.__version__,
         "libwebp": str(PIL.features.version("webp")),
-        "resvg_py": resvg_py.__version__,
+        "resvg_py": _resvg().__version__,
     }
 
 
 def _rendered(path: Path) -> Image.Image:
     # System fonts would make the bytes depend on the machine.
-    png = resvg_py.svg_to_bytes(svg_path=os.fspath(path), width=SIZE, skip_system_fonts=True)
+    png = _resvg().svg_to_bytes(svg_path=os.fspath(path), width=SIZE, skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(png)))
+
+
+def _resvg() -> Any:
+    try:
+        # An extra: only those who make the pack anew need it.
+        import resvg_py
+    except ImportError as error:
+        raise UserError(
+            "drawings as SVG need resvg_py; install it (pip install 'rins_mm[prepare]')"
+        ) from error
+    return resvg_py
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

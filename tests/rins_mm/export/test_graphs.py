@@ -25,7 +25,7 @@ from rins_mm.export.formats import ExportJob
 from rins_mm.export.graphs import StoredAs, TextGraph, graphs_of, unique_bytes
 from rins_mm.export.int8 import quantise
 from rins_mm.export.job import DTYPES
-from rins_mm.export.onnx import onnx_graph
+from rins_mm.export.onnx_graphs import onnx_graph
 from rins_mm.export.onnx_weights import store_rounded, weight_bytes
 from rins_mm.export.pt2 import pickles_in
 from rins_mm.models.image_tower import ImageTowerConfig
@@ -208,7 +208,7 @@ def test_what_rounds_do_not_share_is_in_the_graph(recursion):
 
 
 def test_what_does_not_fit_into_one_file_is_refused(job, monkeypatch):
-    monkeypatch.setattr("rins_mm.export.onnx.MAX_BYTES", 1000)
+    monkeypatch.setattr("rins_mm.export.onnx_graphs.MAX_BYTES", 1000)
     with pytest.raises(UserError, match=r"one ONNX file holds.*pt2, hf or native"):
         onnx_graph(graphs_of(job.encoder, "AB")["image"], "image")
 
