@@ -157,7 +157,7 @@ def study(scale: Scale = "cpu", data: str = DATA, blocks: int = BLOCKS) -> Study
         caption_tokens=CAPTION_TOKENS,
         notes=(
             "The bag of words sees the words of a caption in alphabetical order. A foil with the same words is the "
-            "same text to it, and a tie counts as wrong: on such foils it scores 0, below chance.",
+            "same text to it, and a tie counts as wrong: on such foils it scores next to 0, below chance.",
         ),
     )
 
