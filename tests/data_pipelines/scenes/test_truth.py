@@ -2,6 +2,8 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
+from random import Random
 
 import pytest
 from hypothesis import assume, given, settings
@@ -29,9 +31,9 @@ from data_pipelines.scenes.meaning import (
 )
 from data_pipelines.scenes.samples import accidental_truths, scene_samples
 from data_pipelines.scenes.scene import CONVERSES, Scene, Thing, stands
-from data_pipelines.scenes.signs import after_signs, written
+from data_pipelines.scenes.signs import after_signs, colours_in_any_order, sign_kinds, written
 from data_pipelines.scenes.stories import Actor, Does, Story, Swaps, Takes, Turns, ending
-from data_pipelines.scenes.world import SPLITS
+from data_pipelines.scenes.world import COLOURS, SPLITS
 
 
 def things_of(scene):
@@ -217,6 +219,41 @@ def test_signs_are_read_like_writing_wherever_they_stand_in_the_list():
     assert holds(meaning, scene) is True
     assert holds((Becomes(Noun("car"), "red", signs),), scene) is False
     assert holds((Becomes(Noun("cat"), "black", signs),), scene) is False
+
+
+@given(
+    st.sampled_from(sorted(COLOURS)),
+    st.lists(st.sampled_from(["star", "cat", "key"]), min_size=1, max_size=5),
+)
+def test_what_the_signs_make_in_any_order_is_what_all_their_orders_make(colour, shown):
+    signs = ("star", "cat", "key")
+    ends = {
+        after_signs(written(("car", colour), order, 0).things, signs)[1]
+        for order in permutations(shown)
+    }
+    assert colours_in_any_order(written(("car", colour), shown, 0).things, signs) == ends
+
+
+def test_who_counts_the_signs_and_does_not_see_their_order_can_mostly_but_guess(source):
+    named = replace(source, split="test", constructions=("signs",))
+    signs = sign_kinds(named.world.kinds)
+    draws, told, right = Random(0), 0, 0.0
+    for sample in scene_samples(named, range(300)):
+        things = sample.sibling.scene.things
+        shown = [thing.kind for thing in things[1:]]
+        for _, text in sample.foils:
+            told += 1
+            foil = text.rstrip(".").split()[-1]
+            # As often as the thing ends so, where its signs stand in an order drawn at random.
+            likely = Counter(
+                after_signs(
+                    written(things[0][:2], draws.sample(shown, len(shown)), 0).things, signs
+                )[1]
+                for _ in range(50)
+            )
+            end = after_signs(things, signs)[1]
+            right += (likely[end] > likely[foil]) + 0.5 * (likely[end] == likely[foil])
+    assert told > 250 and right / told < 0.7
 
 
 def test_pictures_of_signs_differ_by_one_sign_or_two_that_change_places(source):
