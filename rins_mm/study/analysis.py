@@ -102,7 +102,7 @@ def over_items(records: Sequence[Record], endpoint: Endpoint) -> float | None:
         for record in records
         for result in record["results"]
         if (result["name"], result["variant"]) == (endpoint.task, record["trained_depth"])
-        and result.get("intervals", {}).get(endpoint.metric)
+        and (result.get("intervals") or {}).get(endpoint.metric)
     ]
     return _mean(widths) if widths else None
 

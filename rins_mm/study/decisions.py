@@ -19,12 +19,16 @@ from rins_mm.study.statistics import (
 
 
 def positive_controls(study: StudyConfig, runs: Sequence[Record]) -> list[dict[str, Any]]:
-    """Whether an unshared deeper tower beats its control by the primary endpoint: else the data cannot tell."""
+    """Whether an unshared deeper tower beats its control at equal samples by the primary endpoint.
+
+    Else the data cannot tell what depth is worth.
+    """
     found = []
     for control in study.positive_controls:
         pairs = paired(runs, control.arm, control.control, study.endpoints[0])
         p_value = p_greater(list(pairs.values()), 0.0) if pairs else 1.0
         is_complete = len(pairs) >= study.seeds_of(study.arm(control.arm))
+        is_fair = gap(runs, control.arm, control.control, "samples") <= WORST_GAP
         found.append(
             {
                 "tower": control.tower,
@@ -32,7 +36,7 @@ def positive_controls(study: StudyConfig, runs: Sequence[Record]) -> list[dict[s
                 "control": control.control,
                 "endpoint": study.endpoints[0].title,
                 "p_value": p_value,
-                "passed": is_complete and p_value <= ALPHA / 2,
+                "passed": is_complete and is_fair and p_value <= ALPHA / 2,
                 **differences_of(pairs),
             }
         )
@@ -49,6 +53,12 @@ def decide(
         for claim, some in zip(study.claims, pairs, strict=True)
         if some
     ]
+    # Holm's correction is over all claims: the last one to be complete may still change the verdicts of the others.
+    waiting = [
+        claim.name
+        for claim, some in zip(study.claims, pairs, strict=True)
+        if len(some) < study.seeds
+    ]
     if len(tests) < len(study.claims):
         tests = []
     found = verdicts(tests) if tests else ["undecided"] * len(study.claims)
@@ -57,6 +67,10 @@ def decide(
     decided = []
     for number, claim in enumerate(study.claims):
         reason = obstacle(study, claim, runs, len(pairs[number]), controls)
+        if waiting and not reason:
+            reason = (
+                f"all claims are decided together, and {waiting[0]!r} has not all its seeds yet"
+            )
         decided.append(
             {
                 "claim": claim.name,

@@ -212,8 +212,11 @@ def check(study: StudyConfig) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"the study {study.name} has two arms named {twice[0]!r}; rename one")
     for arm in study.arms:
-        if arm.control:
-            study.arm(arm.control)
+        if arm.control and (other := study.arm(arm.control)).control:
+            raise UserError(
+                f"the control of {arm.name}, {other.name}, is matched to {other.control} itself, so that its "
+                f"length is not its own; name {other.control}"
+            )
         if arm.tuned_as and study.arm(arm.tuned_as).tuned_as:
             raise UserError(
                 f"{arm.name} is tuned as {arm.tuned_as}, which has no search of its own; name one that has"
@@ -226,11 +229,12 @@ def check(study: StudyConfig) -> None:
                     f"{getattr(arm.config, setting)}, so that spending would be lost; choose one that does"
                 )
     for claim in study.claims:
-        if study.arm(claim.arm).role == "exploratory":
-            raise UserError(
-                f"{claim.arm} is exploratory, and the claim {claim.name!r} wants a verdict"
-            )
-        study.arm(claim.control)
+        for arm in (study.arm(claim.arm), study.arm(claim.control)):
+            if arm.role != "confirmatory":
+                raise UserError(
+                    f"the role of {arm.name} is {arm.role}, and the claim {claim.name!r} wants a verdict: "
+                    "make it confirmatory, so that it has all the seeds"
+                )
         if claim.tower not in {control.tower for control in study.positive_controls}:
             raise UserError(
                 f"the claim {claim.name!r} is about the {claim.tower} tower, which has no positive control; "

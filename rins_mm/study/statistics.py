@@ -16,6 +16,9 @@ from scipy import optimize, stats
 ALPHA = 0.05
 """The chance, over all claims of a study, that a verdict other than 'undecided' is wrong; half for each direction."""
 
+ROUNDING = 1e-12
+"""Shares of a value by which sums of equal values differ."""
+
 ClaimKind = Literal["gain", "no_gain", "no_regret"]
 Verdict = Literal["supported", "not supported", "undecided"]
 
@@ -63,6 +66,8 @@ def estimate(values: Sequence[float], *, confidence: float = 1 - ALPHA) -> Estim
     if number < 2:
         return Estimate(mean=mean, low=-math.inf, high=math.inf, deviation=0.0, num_seeds=number)
     deviation = float(data.std(ddof=1))
+    if deviation <= ROUNDING * abs(mean):
+        deviation = 0.0
     half = float(stats.t.ppf(0.5 + confidence / 2, number - 1)) * deviation / math.sqrt(number)
     return Estimate(
         mean=mean, low=mean - half, high=mean + half, deviation=deviation, num_seeds=number
@@ -76,7 +81,7 @@ def p_greater(differences: Sequence[float], than: float) -> float:
         return 1.0
     if found.deviation == 0.0:
         # Differences that never vary are no sample of anything: only their sign can be said.
-        return 0.0 if found.mean > than else 1.0
+        return 0.0 if found.mean - than > ROUNDING * abs(than) else 1.0
     statistic = (found.mean - than) / (found.deviation / math.sqrt(found.num_seeds))
     return float(stats.t.sf(statistic, found.num_seeds - 1))
 

@@ -103,6 +103,26 @@ def test_nothing_is_decided_before_all_planned_seeds_are_there():
     assert found == "undecided" and reason == "3 of the 4 planned seeds are there"
 
 
+def test_claims_are_decided_together_since_the_last_one_may_change_the_others():
+    whole = study()
+    drawn = replace(whole.arms[1], name="drawn")
+    claims = (whole.claims[0], replace(whole.claims[0], name="Drawn rounds help", arm="drawn"))
+    whole = replace(whole, arms=(*whole.arms, drawn), claims=claims)
+    more = [{**run, "arm": "drawn"} for run in records() if run["arm"] == "rins"]
+    first, second = analyse(whole, [*records(), *more[:3]], [], [])["claims"]
+    assert first["verdict"] == second["verdict"] == "undecided"
+    assert "'Drawn rounds help' has not all its seeds yet" in first["reason"]
+    first, second = analyse(whole, [*records(), *more], [], [])["claims"]
+    assert first["verdict"] == second["verdict"] == "supported"
+
+
+def test_a_positive_control_that_saw_more_samples_shows_nothing():
+    runs = [{**run, "spent": dict(run["spent"])} for run in records()]
+    for run in runs:
+        run["spent"]["samples"] *= 3.0 if run["arm"] == "deep" else 1.0
+    assert verdict(records())[0] == "supported" and verdict(runs)[0] == "undecided"
+
+
 def test_arms_that_spent_unlike_amounts_are_not_judged():
     runs = records()
     runs[4]["spent"]["flops"] *= 1.02
@@ -171,7 +191,7 @@ def test_the_page_escapes_what_it_shows_and_runs_nothing():
 def test_a_page_without_runs_can_be_written():
     whole = study()
     page = study_page(whole, analyse(whole, [], [], []), [], "")
-    assert "nothing is decided yet" in page
+    assert "of its runs have no record yet" in page
 
 
 def rows():

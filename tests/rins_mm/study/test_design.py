@@ -169,12 +169,28 @@ def with_claim(study, **changes):
     return replace(study, claims=(replace(study.claims[0], **changes),))
 
 
+def with_role(study, role):
+    plain, rins = study.arms
+    return replace(study, arms=(plain, replace(rins, role=role)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda study: with_claim(study, delta=0.0), "delta 0.0; it must be positive"),
         (lambda study: with_claim(study, control="plane"), "no arm 'plane'"),
         (lambda study: with_claim(study, tower="image"), "no positive control"),
+        (
+            lambda study: with_role(study, "exploratory"),
+            "role of rins is exploratory, and the claim",
+        ),
+        (lambda study: with_role(study, "control"), "make it confirmatory"),
+        (
+            lambda study: replace(
+                study, arms=(*study.arms, replace(study.arms[1], name="x", control="rins"))
+            ),
+            "the control of x, rins, is matched to plain itself",
+        ),
         (lambda study: replace(study, seeds=1), "fewer than 2"),
         (lambda study: replace(study, tasks=()), "needs its task"),
         (lambda study: replace(study, arms=(*study.arms, study.arms[0])), "two arms named 'plain'"),

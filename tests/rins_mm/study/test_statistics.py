@@ -43,6 +43,11 @@ def test_one_seed_says_nothing_about_the_mean():
     assert p_greater([5.0], 0.0) == 1.0
 
 
+def test_equal_values_are_neither_greater_nor_less_than_themselves():
+    assert p_greater([0.1] * 6, 0.1) == p_less([0.1] * 6, 0.1) == 1.0
+    assert p_greater([0.1] * 6, 0.05) == 0.0 and estimate([0.1] * 6).deviation == 0.0
+
+
 def test_p_values_are_those_of_scipys_paired_test():
     generator = np.random.default_rng(GENERATOR_SEED)
     arm, control = generator.normal(size=(2, 9))
