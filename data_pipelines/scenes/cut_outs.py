@@ -129,6 +129,10 @@ def _folder(folder: Path) -> list[CutOut]:
             raise UserError(
                 f"{path} does not say what it shows; name it by English words such as teddy_bear.png"
             )
+        if kind in {known.kind for known in cut_outs}:
+            raise UserError(
+                f"{path} shows a {kind}, as another file of the folder does; rename one"
+            )
         pixels = _transparent_png(path)
         cut_outs.append(_cut_out(kind, pixels[..., :3], pixels[..., 3]))
     return cut_outs

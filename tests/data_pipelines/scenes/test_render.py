@@ -158,6 +158,13 @@ def test_cut_outs_that_cannot_be_used_are_named(tmp_path, name, picture, words):
         read_cut_outs(str(tmp_path), 7)
 
 
+def test_two_cut_outs_of_one_name_are_refused(tmp_path):
+    for name in ("teddy bear.png", "Teddy_Bear.png"):
+        form().save(tmp_path / name)
+    with pytest.raises(UserError, match="shows a teddy bear, as another file of the folder does"):
+        read_cut_outs(str(tmp_path), 7)
+
+
 def test_a_size_at_which_things_are_no_whole_pixels_is_refused(cut_outs):
     with pytest.raises(UserError, match="--picture-size is 30"):
         atlas_of(cut_outs, 30)
