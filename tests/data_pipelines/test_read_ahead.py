@@ -97,9 +97,11 @@ def test_samples_come_in_the_order_of_their_indices_whichever_is_answered_first(
 
 
 def test_near_samples_are_read_without_threads(dataset):
+    # Those of the tests before may take a while to end.
+    before = reading_threads()
     reads = samples_read_ahead(dataset, [3, 1], never)
     assert [read().key for read in reads] == ["003", "001"]
-    assert reading_threads() == []
+    assert set(reading_threads()) <= set(before)
 
 
 def test_a_mistake_and_a_bad_sample_come_at_their_own_slots(far, server, monkeypatch):
