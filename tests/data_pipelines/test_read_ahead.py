@@ -52,7 +52,7 @@ def reading_threads():
     return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
 
 
-def all_ended(seconds=3.0):
+def all_ended(seconds=10.0):
     deadline = time.monotonic() + seconds
     while reading_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
