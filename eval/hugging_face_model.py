@@ -15,7 +15,7 @@ from torch import Tensor
 from data_pipelines import torchvision_cpu  # noqa: F401
 from data_pipelines.errors import UserError
 from eval.encoder import Picture
-from eval.local_models import existing_folder, fingerprint_of, loading, saved_files
+from eval.local_models import MAX_SIDE, existing_folder, fingerprint_of, loading, saved_files
 from eval.pixels import rgb_image
 
 SIGLIP_KINDS = ("siglip", "siglip2")
@@ -31,12 +31,13 @@ class HuggingFaceModel:
         existing_folder(folder, "config.json, model.safetensors, a tokenizer and a processor")
         with loading(f"the Hugging Face model {folder}", extra="hf", place=folder):
             self._model, processor = _read(folder)
+            files = saved_files(processor.save_pretrained)
         self._image_processor, self._tokenizer = processor.image_processor, processor.tokenizer
         self._model.to(device).eval()
         self.device = device
         self.fingerprint = fingerprint_of(
             tensors=self._model.state_dict(),
-            files=saved_files(processor.save_pretrained),
+            files=files,
             settings=plain_config(self._model.config),
         )
 
@@ -66,6 +67,16 @@ def _read(folder: Path) -> tuple[Any, Any]:
     for part in ("image_processor", "tokenizer"):
         if not hasattr(processor, part):
             raise UserError(f"{folder} holds no {part}; give a complete copy of the model")
+    sides = [
+        side
+        for name in ("size", "crop_size")
+        for side in dict(getattr(processor.image_processor, name, None) or {}).values()
+        if isinstance(side, int)
+    ]
+    if max(sides, default=0) > MAX_SIDE:
+        raise UserError(
+            f"the image processor in {folder} makes pictures of {max(sides):,} pixels; {MAX_SIDE:,} is the limit"
+        )
     pad_as_trained(processor.tokenizer, model.config)
     return model, processor
 

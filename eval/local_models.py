@@ -13,10 +13,16 @@ import torch
 from torch import Tensor, uint8
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import read_plain_json
 
 SPARE_BYTES = 2**30
 MAX_JSON_BYTES = 128 * 2**20
 """The largest tokenizer.json that is known has 35 MB."""
+MAX_CONFIG_BYTES = 2**20
+MOST_LAYERS = 1000
+"""Of one tower; building more takes long before memory ends."""
+MAX_SIDE = 8192
+"""Pixels of the pictures that a model takes."""
 LONGEST_CAUSE = 300
 """Characters of a library's own words that fit into one line of ours."""
 
@@ -27,6 +33,7 @@ def loading(what: str, *, extra: str, place: Path) -> Iterator[None]:
     folder that it lies in, and all that fails is told in one line.
     """
     try:
+        _refuse_endless(place)
         with _without_hub(), _quiet_transformers(), _bounded_memory(_most_bytes(place)):
             yield
     except UserError:
@@ -95,6 +102,33 @@ def _most_bytes(place: Path) -> int:
                 f"{path.name} has {path.stat().st_size:,} bytes, and no settings need as many"
             )
     return SPARE_BYTES + 8 * sum(path.stat().st_size for path in files if path.is_file())
+
+
+def _refuse_endless(place: Path) -> None:
+    """Raises ValueError where a description wants so many layers that building them would take for ever."""
+    for path in place.rglob("*config.json") if place.is_dir() else ():
+        if path.name in ("config.json", "open_clip_config.json") and path.is_file():
+            try:
+                described = read_plain_json(path, MAX_CONFIG_BYTES)
+            except ValueError:
+                # What its library says of it is clearer.
+                continue
+            for layers in _layers(described):
+                if layers > MOST_LAYERS:
+                    raise ValueError(
+                        f"{path.name} wants {layers:,} layers, and {MOST_LAYERS:,} is the limit"
+                    )
+
+
+def _layers(described: object) -> Iterator[int]:
+    """All numbers of layers in a description."""
+    if isinstance(described, dict):
+        for name, value in described.items():
+            if name in ("num_hidden_layers", "num_layers", "layers", "depth") and isinstance(
+                value, int
+            ):
+                yield value
+            yield from _layers(value)
 
 
 @contextmanager

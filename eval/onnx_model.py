@@ -29,14 +29,15 @@ from data_pipelines.plain_values import from_plain
 from data_pipelines.resize import resize_picture
 from data_pipelines.tokenizers import load_tokenizer
 from eval.encoder import Picture
-from eval.local_models import existing_folder, fingerprint_of, loading
+from eval.local_models import MAX_SIDE, existing_folder, fingerprint_of, loading
 from eval.pixels import read_pixels
 
 FORMAT_VERSION = 1
 SETTINGS_NAME = "onnx.json"
 MAX_SETTINGS_BYTES = 2**16
-MAX_SIDE = 8192
 MAX_TOKENS = 65_536
+FATAL = 4
+"""The severity above which onnxruntime writes to the terminal itself: what fails is told by its exceptions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ def _session(path: Path, device: str) -> Any:
     require_plain(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = FATAL
     wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
     if wanted not in onnxruntime.get_available_providers():
         raise UserError(
@@ -157,8 +158,12 @@ def _session(path: Path, device: str) -> Any:
 
 def _answer(session: Any, output: str, inputs: Mapping[str, np.ndarray]) -> Float[Tensor, "N E"]:
     """What a graph gives. Raises UserError where it cannot run, or gives something else."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = FATAL
     try:
-        vectors = torch.from_numpy(session.run([output], inputs)[0])
+        vectors = torch.from_numpy(session.run([output], inputs, options)[0])
         if vectors.shape[:1] != next(iter(inputs.values())).shape[:1] or vectors.dim() != 2:
             raise ValueError(f"its output has the shape {list(vectors.shape)}")
         return vectors.float()

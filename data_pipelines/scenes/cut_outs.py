@@ -122,7 +122,7 @@ def _folder(folder: Path) -> list[CutOut]:
             f"--cut-outs is {folder}; give {EMOJI}, or a folder of transparent PNGs named by what "
             "they show"
         )
-    cut_outs = []
+    cut_outs: list[CutOut] = []
     for path in sorted(folder.glob("*.png")):
         kind = path.stem.replace("_", " ").lower()
         if not _NAME.fullmatch(kind):
