@@ -260,6 +260,34 @@ def test_a_missing_package_is_named_with_its_extra(library, package, tmp_path, m
         load_named(f"{library}:{folder}", "cpu")
 
 
+def changed(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("library", ["hf", "sentence_transformers"])
+def test_towers_without_end_are_refused_before_they_are_built(library, tmp_path):
+    folder = foreign_models.siglip(tmp_path / "hugging_face")
+    if library == "sentence_transformers":
+        folder = foreign_models.sentence_transformer(tmp_path / "st", folder)
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    changed(folder / "config.json", text_config=text | {"num_hidden_layers": 10**8})
+    with pytest.raises(UserError, match="wants 100,000,000 layers, and 1,000 is the limit"):
+        load_named(f"{library}:{folder}", "cpu")
+
+
+def test_pictures_without_end_and_names_that_are_no_text_are_told_in_one_line(tmp_path):
+    folder = foreign_models.siglip(tmp_path / "huge")
+    pictures = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    pictures |= {"size": {"height": 10**6, "width": 10**6}}
+    changed(folder / "processor_config.json", image_processor=pictures)
+    with pytest.raises(UserError, match="pictures of 1,000,000 pixels; 8,192 is the limit"):
+        load_named(f"hf:{folder}", "cpu")
+    folder = foreign_models.siglip(tmp_path / "surrogate")
+    changed(folder / "tokenizer_config.json", odd="\ud800")
+    with pytest.raises(UserError, match="cannot load the Hugging Face model"):
+        load_named(f"hf:{folder}", "cpu")
+
+
 def test_a_model_of_another_kind_is_refused(tmp_path):
     transformers.BertConfig().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="of the kind 'bert'; this program reads siglip"):
