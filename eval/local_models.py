@@ -34,6 +34,7 @@ def loading(what: str, *, extra: str, place: Path) -> Iterator[None]:
     """
     try:
         _refuse_endless(place)
+        _refuse_parts_elsewhere(place)
         with _without_hub(), _quiet_transformers(), _bounded_memory(_most_bytes(place)):
             yield
     except UserError:
@@ -106,18 +107,31 @@ def _most_bytes(place: Path) -> int:
 
 def _refuse_endless(place: Path) -> None:
     """Raises ValueError where a description wants so many layers that building them would take for ever."""
-    for path in place.rglob("*config.json") if place.is_dir() else ():
-        if path.name in ("config.json", "open_clip_config.json") and path.is_file():
-            try:
-                described = read_plain_json(path, MAX_CONFIG_BYTES)
-            except ValueError:
-                # What its library says of it is clearer.
-                continue
-            for layers in _layers(described):
-                if layers > MOST_LAYERS:
-                    raise ValueError(
-                        f"{path.name} wants {layers:,} layers, and {MOST_LAYERS:,} is the limit"
-                    )
+    for path in (*place.rglob("config.json"), *place.rglob("open_clip_config.json")):
+        for layers in _layers(_described(path, MAX_CONFIG_BYTES)):
+            if layers > MOST_LAYERS:
+                raise ValueError(
+                    f"{path.name} wants {layers:,} layers, and {MOST_LAYERS:,} is the limit"
+                )
+
+
+def _refuse_parts_elsewhere(place: Path) -> None:
+    """Raises ValueError where a list of parts names a file outside of its folder, such as a device."""
+    for path in place.rglob("*.index.json"):
+        described = _described(path, MAX_JSON_BYTES)
+        parts = described.get("weight_map") if isinstance(described, dict) else None
+        for part in parts.values() if isinstance(parts, dict) else ():
+            if not isinstance(part, str) or Path(part).name != part:
+                raise ValueError(
+                    f"{path.name} names the part {part!r}, which is no file of its folder"
+                )
+
+
+def _described(path: Path, max_bytes: int) -> object:
+    try:
+        return read_plain_json(path, max_bytes)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} is not readable ({error})") from error
 
 
 def _layers(described: object) -> Iterator[int]:
