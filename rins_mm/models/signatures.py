@@ -94,11 +94,13 @@ def _read_degree(signature: str) -> tuple[str, int]:
         raise _unreadable(
             signature, position, "a degree must stand behind parentheses around the whole signature"
         )
-    if not (number.isascii() and number.isdigit() and 1 <= int(number[:4]) <= MAX_NESTING):
+    # As with counts: zeros before it say nothing, and four digits exceed the bound already.
+    degree = int(number.lstrip("0")[:4] or "0") if number.isascii() and number.isdigit() else 0
+    if not 1 <= degree <= MAX_NESTING:
         raise _unreadable(
             signature, position + 1, f"a degree from 1 to {MAX_NESTING} must follow '_'"
         )
-    return body, int(number)
+    return body, degree
 
 
 def _closing(body: str) -> int:

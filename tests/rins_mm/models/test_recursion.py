@@ -294,3 +294,9 @@ def test_groups_have_the_sizes_of_a_split():
     for split in ((4, 9), (12,), (0, 12), (3, 3, 6)):
         with pytest.raises(UserError, match="does not cut 12 blocks into the 2 groups A B"):
             group_sizes("A^3B", 12, split)
+
+
+def test_zeros_before_a_degree_hide_no_number_without_end():
+    assert expand("(A^3B)_0002") == expand("(A^3B)_2")
+    with pytest.raises(UserError, match="a degree from 1 to"):
+        expand("(ABC)_000999999999999999999999999999999")
