@@ -173,6 +173,8 @@ def of_scenes(
     data: str,
     caption_tokens: float,
     notes: tuple[str, ...] = (),
+    learning_rates: tuple[float, ...] = LEARNING_RATES,
+    exploratory_seeds: int = 2,
 ) -> StudyConfig:
     """A study on scenes, with the endpoints, the seeds and the search for learning rates that all of them have."""
     return StudyConfig(
@@ -188,8 +190,9 @@ def of_scenes(
         seeds=8 if scale == "cpu" else 10,
         # More than four: a control that fails for want of seeds would leave everything undecided.
         control_seeds=6,
+        exploratory_seeds=exploratory_seeds,
         tuning=Tuning(
-            learning_rates=LEARNING_RATES,
+            learning_rates=learning_rates,
             held_out=HeldOut(shards=(f"{data}/val/*.tar",)),
             share=TUNING_SHARE,
         ),

@@ -33,7 +33,7 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
     recursive = confirmatory.in_image(plain, confirmatory.THREE_ROUNDS)
     assert plain.image.depth is not None
     deep = replace(plain, image=replace(plain.image, depth=2 * plain.image.depth))
-    whole = confirmatory.of_scenes(
+    return confirmatory.of_scenes(
         name="vision_rins",
         purpose="Does repeating the first half of the image tower bring nothing that would matter?",
         arms=(
@@ -69,10 +69,7 @@ def study(scale: Scale = "cpu", data: str = DATA) -> StudyConfig:
             "Matching whole-model FLOPs costs recursion in the image tower far more samples than in the text "
             "tower; read the differences at equal samples beside it.",
         ),
-    )
-    assert whole.tuning is not None
-    return replace(
-        whole,
-        exploratory_seeds=whole.seeds,
-        tuning=replace(whole.tuning, learning_rates=LEARNING_RATES),
+        learning_rates=LEARNING_RATES,
+        # No more than the study has: as many as the other arms.
+        exploratory_seeds=10,
     )
