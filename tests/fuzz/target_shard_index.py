@@ -47,6 +47,10 @@ DTYPES = (
 )
 
 
+MOST_CHANGED = 1 << 16
+"""So many entries of an array are changed as what they are; a longer one as any bytes."""
+
+
 @cache
 def shard() -> bytes:
     """Two samples and another, which lacks a part."""
@@ -154,6 +158,9 @@ def _array_changed(data: bytes, draws: Random) -> bytes:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception:
+        return mutated_bytes(data, draws)
+    if array.size > MOST_CHANGED:
+        # Ten thousand million words of no letters take no bytes, and one by one all of the memory.
         return mutated_bytes(data, draws)
     buffer = io.BytesIO()
     np.save(buffer, _other_array(array, draws), allow_pickle=False)
