@@ -46,6 +46,8 @@ def load_sidecars(shard: Shard, shard_bytes: int | None = None) -> Iterator[dict
                 # Elements of no bytes cost nothing in a file, and memory when they become Python's.
                 if any(array.size > array.nbytes for array in read.values()):
                     raise ValueError("an array of elements without bytes")
+                if any(array.dtype.kind == "U" and not _is_text(array) for array in read.values()):
+                    raise ValueError("an array of numbers that are no characters")
         # Damaged zip and npy files meet the parsers' authors with nearly any exception there is.
         except Exception as error:
             _tell_unless_missing(path, error)
@@ -88,6 +90,12 @@ def _places(shard: Shard) -> tuple[Path, ...]:
     digest = hashlib.sha256(os.fsencode(shard.resolve())).hexdigest()[:16]
     name = f"{shard.name}.index.npz"
     return shard.with_name(name), cache_folder() / "indexes" / f"{digest}-{name}"
+
+
+def _is_text(words: np.ndarray) -> bool:
+    """Whether the words are made of characters, without halves of pairs: numpy takes any number for one."""
+    points = np.frombuffer(words.tobytes(), np.dtype("u4").newbyteorder(words.dtype.byteorder))
+    return not np.any((points > sys.maxunicode) | ((points >= 0xD800) & (points <= 0xDFFF)))
 
 
 def _tell_unless_missing(path: Path, error: Exception) -> None:

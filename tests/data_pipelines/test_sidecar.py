@@ -102,6 +102,15 @@ def craft(shard, **changes):
         {"offsets": np.zeros((2, 3), dtype=np.float64)},
         {"format_version": np.array(99)},
         {"skipped_causes": np.zeros(1 << 18)},
+        {"part_types": np.full(2, 0x110000, dtype="<u4").view("<U1")},
+        {
+            "skipped_causes": np.full(1, 0x110000, dtype=">u4").view(">U1"),
+            "skipped_counts": np.ones(1, int),
+        },
+        {
+            "skipped_causes": np.full(1, 0xD800, dtype="<u4").view("<U1"),
+            "skipped_counts": np.ones(1, int),
+        },
     ],
 )
 def test_an_index_that_lies_is_as_good_as_none(shard, changes):

@@ -104,17 +104,32 @@ def open_clip_siglip(folder: Path) -> Path:
     return folder
 
 
+def open_clip_timm(folder: Path) -> Path:
+    """The same kind of text tower beside an image tower of timm's, so that a run can begin with both."""
+    text = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    tower = {
+        "timm_model_name": "test_vit",
+        "timm_proj": "linear",
+        "timm_pool": "",
+        "image_size": SIDE,
+    }
+    _save_open_clip(folder, text, tiny_tokenizer().vocab_size, {}, tower)
+    return folder
+
+
 def open_clip_clip(folder: Path) -> Path:
     """An open_clip folder with CLIP's text tower and the vocabulary that open_clip carries."""
     _save_open_clip(folder, {}, 49408, {})
     return folder
 
 
-def _save_open_clip(folder: Path, text: dict, vocab_size: int, preparation: dict) -> None:
+def _save_open_clip(
+    folder: Path, text: dict, vocab_size: int, preparation: dict, tower: dict | None = None
+) -> None:
     model_config = {
         "embed_dim": 24,
         "custom_text": bool(text),
-        "vision_cfg": {"image_size": SIDE, "layers": 1, "width": 64, "patch_size": 16},
+        "vision_cfg": tower or {"image_size": SIDE, "layers": 1, "width": 64, "patch_size": 16},
         "text_cfg": {
             "context_length": CONTEXT, "vocab_size": vocab_size, "width": WIDTH, "heads": 2,
             "layers": 2, **text,

@@ -28,7 +28,8 @@ def inputs() -> Iterator[Input]:
     """All of them."""
     yield from hugging_face("hf")
     yield from hugging_face("export_hf", seal)
-    yield from open_clip()
+    yield from open_clip("open_clip")
+    yield from open_clip("open_clip_timm")
     yield from sentence_transformers()
 
 
@@ -159,14 +160,12 @@ def _parts(parts: dict[str, Any]) -> Callable[[Path], None]:
     return spoil
 
 
-def open_clip() -> Iterator[Input]:
-    """Folders of open_clip."""
-    yield from at(
-        "open_clip", "open_clip_config.json", all_of(spoilt_json, spoilt_names, spoilt_pickles)
-    )
-    yield from at("open_clip", "open_clip_model.safetensors",
+def open_clip(thing: str) -> Iterator[Input]:
+    """Folders of open_clip: with its own image tower, which is evaluated, or timm's, which is a beginning too."""
+    yield from at(thing, "open_clip_config.json", all_of(spoilt_json, spoilt_names, spoilt_pickles))
+    yield from at(thing, "open_clip_model.safetensors",
                   all_of(spoilt_safetensors, spoilt_names, spoilt_pickles))  # fmt: skip
-    yield from at("open_clip", "tokenizer.json", all_of(spoilt_json, spoilt_names))
+    yield from at(thing, "tokenizer.json", all_of(spoilt_json, spoilt_names))
     for name, values in {
         "text tower on the hub": {"model_cfg__text_cfg__hf_model_name": "stranger/model"},
         "tokenizer on the hub": {"model_cfg__text_cfg__hf_tokenizer_name": "stranger/model"},
@@ -180,13 +179,9 @@ def open_clip() -> Iterator[Input]:
         "class to be made": {"model_cfg___target_": "os.system"}, "cleaning of HTML": {"model_cfg__text_cfg__tokenizer_kwargs": {"clean": HTML}},
         "pictures of 10^7 pixels": {"model_cfg__vision_cfg__image_size": 10**7}, "towers of text": {"model_cfg__text_cfg": "x"},
     }.items():  # fmt: skip
-        yield from at(
-            "open_clip", "open_clip_config.json", iter([("code", name, changed(**values))])
-        )
+        yield from at(thing, "open_clip_config.json", iter([("code", name, changed(**values))]))
     for name in ("open_clip_pytorch_model.bin", "open_clip_model.pt"):
-        yield from at(
-            "open_clip", "", iter([("pickle", f"weights as {name}", _pickled_weights(name))])
-        )
+        yield from at(thing, "", iter([("pickle", f"weights as {name}", _pickled_weights(name))]))
 
 
 def sentence_transformers() -> Iterator[Input]:

@@ -91,9 +91,13 @@ def sidecars() -> Iterator[Case]:
         "more part types than places": {"part_types": np.array(["png", "txt", "json"])},
         "places in floating point": {"offsets": np.zeros((2, 1))},
         "no samples": {"key_ends": np.zeros(0, dtype=np.int64)},
+        "numbers that are no characters": {"part_types": np.full(2, 0x110000, "<u4").view("<U1")},
+        "halves of characters": {
+            "skipped_causes": np.full(1, 0xD800, "<u4").view("<U1"), "skipped_counts": np.ones(1, np.int64),
+        },
         "version of tomorrow": {"format_version": np.array(2**62)},
         "hash that is none": {"sha256": np.array("g" * 64)},
-    }
+    }  # fmt: skip
     for name, arrays in lies.items():
         changes = {key: plain(array) for key, array in arrays.items()}
         files = index_arrays(**changes)

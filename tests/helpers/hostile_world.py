@@ -20,6 +20,7 @@ from hostile_tars import member
 from PIL import Image
 from safetensors.torch import save_file
 
+import rins_mm
 from data_pipelines import torchvision_cpu  # noqa: F401
 from rins_mm.checkpoint import weights
 from rins_mm.recorded_config import write_config
@@ -139,15 +140,11 @@ def _models_of_others(world: Path) -> None:
 
     foreign_models.siglip(world / "hf")
     foreign_models.open_clip_siglip(world / "open_clip")
+    foreign_models.open_clip_timm(world / "open_clip_timm")
     foreign_models.sentence_transformer(world / "st", foreign_models.clip(world / "clip"))
     foreign_models.onnx_pair(world / "onnx")
     foreign_models.tiny_tokenizer().save(world / "tokenizer")
     (world / "tokenizer.model").write_bytes((world / "tokenizer" / "tokenizer.model").read_bytes())
-    own = weights(tiny.encoder().model.image_tower)
-    backbone = {n.removeprefix("backbone."): t for n, t in own.items() if n.startswith("backbone.")}
-    save_file(backbone, world / "weights.safetensors")
-    np.savez(world / "weights.npz", **{name: t.numpy() for name, t in backbone.items()})
-    torch.save(backbone, world / "weights.pt")
 
 
 def _own_models(world: Path) -> None:
@@ -161,6 +158,7 @@ def _own_models(world: Path) -> None:
     )  # fmt: skip
     write_config(config, world / "config.json")
     command("rins_mm.train", world / "config.json")
+    _weights_of_timm(world)
     for name in ("native", "hf", "pt2"):
         out = world / ("native" if name == "native" else f"export_{name}")
         command("rins_mm.export", world / "run", "--out", out, "--formats", name, "--no-verify")
@@ -169,6 +167,15 @@ def _own_models(world: Path) -> None:
     command("rins_mm.evaluate", world / "run")
     _study(world)
     (world / "packages").mkdir()
+
+
+def _weights_of_timm(world: Path) -> None:
+    """Those of the run's image tower, under timm's names in three formats: the run can begin with them."""
+    own = weights(rins_mm.load(world / "run").model.image_tower)
+    backbone = {n.removeprefix("backbone."): t for n, t in own.items() if n.startswith("backbone.")}
+    save_file(backbone, world / "weights.safetensors")
+    np.savez(world / "weights.npz", **{name: t.numpy() for name, t in backbone.items()})
+    torch.save(backbone, world / "weights.pt")
 
 
 def _study(world: Path) -> None:
