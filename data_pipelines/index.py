@@ -10,7 +10,6 @@ only the headers are read; size and ETag (or the time of the last change) stand 
 import hashlib
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from data_pipelines.sidecar import load_sidecars, save_sidecar
 from data_pipelines.sources import resolve_shards
 from data_pipelines.tar import BLOCK, DamagedTarError, Member, ReadAt, TarEnd, tar_members
 from data_pipelines.transport import RemoteStatus
+from data_pipelines.words import tell
 
 FORMAT_VERSION = 1
 
@@ -87,7 +87,7 @@ def read_or_build_index(shard: Shard, waited: Callable[[], bool] = lambda: False
                     break
             else:
                 if known:
-                    print(f"{shard} has changed: indexing it again", file=sys.stderr)
+                    tell(f"{shard} has changed: indexing it again")
                 index = replace(_build(shard, _reads_of(file), status.st_size), sha256=sha256)
     except OSError as error:
         raise UserError(f"{shard} cannot be read ({error.strerror}); check the path") from error
@@ -109,7 +109,7 @@ def _remote_index(shard: RemoteShard) -> "ShardIndex":
         if status.version and index.remote_status == status:
             return index
     if known and status.version:
-        print(f"{shard} has changed: indexing it again", file=sys.stderr)
+        tell(f"{shard} has changed: indexing it again")
     index = _build(shard, HeaderReads(shard, status), status.size)
     index = replace(index, version=status.version)
     save_sidecar(shard, _to_arrays(index))
@@ -135,10 +135,9 @@ def _build(shard: Shard, read_at: ReadAt, size: int) -> "ShardIndex":
         torn = True
     if torn:
         end.skipped["torn end"] += 1
-        print(
+        tell(
             f"{shard} stops in the middle of a sample: the {len(samples)} whole ones before it are "
             "used; copy it again to get the rest",
-            file=sys.stderr,
         )
     require_usable(str(shard), samples, end.skipped)
     kinds = [kind for kind in PART_TYPES if any(kind in sample.parts for sample in samples)]

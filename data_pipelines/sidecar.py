@@ -19,6 +19,7 @@ import numpy as np
 
 from data_pipelines.cache import cache_folder
 from data_pipelines.remote import Shard
+from data_pipelines.words import tell
 
 # Each part of a sample takes at least a kilobyte of its shard and far less of the index.
 _SPARE_BYTES = 1 << 20
@@ -74,10 +75,9 @@ def save_sidecar(shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
             reasons.append(f"{path.parent}: {error.strerror}")
             with suppress(OSError):
                 unfinished.unlink()
-    print(
+    tell(
         f"the index of {shard} cannot be kept ({'; '.join(reasons)}) and is built anew in every "
         "run; set RINS_MM_CACHE to a folder that can be written",
-        file=sys.stderr,
     )
 
 
@@ -100,4 +100,4 @@ def _is_text(words: np.ndarray) -> bool:
 
 def _tell_unless_missing(path: Path, error: Exception) -> None:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        print(f"{path} cannot be used ({type(error).__name__}) and is not read", file=sys.stderr)
+        tell(f"{path} cannot be used ({type(error).__name__}) and is not read")

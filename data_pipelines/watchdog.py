@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from data_pipelines.words import tell
+
 KEYS_SHOWN = 4
 
 
@@ -35,11 +37,9 @@ def telling_when_stuck(
 def _tell(seconds: float, last_keys: Sequence[str], tell_more: Callable[[], None] | None) -> None:
     rank = os.environ.get("RANK", "0")
     shown = ", ".join(key for key in last_keys[-KEYS_SHOWN:] if key) or "none yet"
-    print(
+    tell(
         f"rank {rank}: no batch for {seconds:g} s; the last samples were {shown}; "
         "the stacks of all threads follow",
-        file=sys.stderr,
-        flush=True,
     )
     # The real one: what stands in its place (a capture, a bar) may have no file number.
     faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)

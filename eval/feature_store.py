@@ -25,6 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from data_pipelines.words import tell
+
 FORMAT_VERSION = 1
 _SEAL = "seal"
 _NOTE = "note"
@@ -58,9 +60,8 @@ class FeatureStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-            print(
+            tell(
                 f"{path} is damaged ({type(error).__name__}: {error}) and is made again",
-                file=sys.stderr,
             )
             return None
         self.num_loaded += 1
@@ -78,10 +79,9 @@ class FeatureStore:
             os.replace(unfinished, path)
         except OSError as error:
             self._is_writable = False
-            print(
+            tell(
                 f"vectors cannot be kept in {self.folder} ({error.strerror}); "
                 "what is computed from here on would be computed again",
-                file=sys.stderr,
             )
             with suppress(OSError):
                 unfinished.unlink()

@@ -3,7 +3,6 @@
 Axes: N pictures, E the shared embedding.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from data_pipelines.errors import UserError
+from data_pipelines.words import tell
 from eval.class_texts import class_features, sentences_of
 from eval.embed import EmbeddedPictures, embed_pictures, embed_texts
 from eval.encoder import DualEncoder
@@ -117,10 +117,9 @@ def tell_what_was_done_before(
     if not encoding.progress or not encoding.ranks.is_first:
         return
     if num_calls:
-        print(f"{name}: {num_calls:,} calls were done before", file=sys.stderr)
+        tell(f"{name}: {num_calls:,} calls were done before")
     if num_classifiers:
-        print(
+        tell(
             f"{name}: class vectors of {num_classifiers} of {len(encoding.text_variants)} variants "
             "taken from the cache",
-            file=sys.stderr,
         )

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.words import tell
 from eval.embed import NOTHING_KEPT
 from eval.feature_store import FeatureStore, prompt_fingerprint
 from eval.mistakes import mistake_thumbnails
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> None:
     stop = StopRequest()
     with process_group(command.timeout_seconds) as ranks, stop.listening():
         if ranks.is_first and work.folder is not None and work.folder.is_dir():
-            print(f"going on with what an evaluation has left in {work.folder}", file=sys.stderr)
+            tell(f"going on with what an evaluation has left in {work.folder}")
         try:
             tasks, results, facts = measure(
                 command, argv, replace(ranks, asked_to_stop=stop.__bool__), work
@@ -94,10 +95,9 @@ def main(argv: list[str]) -> None:
         except Interrupted:
             reason = stop.reason_on_any(ranks)
             if ranks.is_first:
-                print(
+                tell(
                     f"stopped by {reason}; what was computed is kept in {work.folder}, and the same "
                     "command goes on from there, on any number of ranks",
-                    file=sys.stderr,
                 )
             sys.exit(EXIT_CODE)
         if ranks.is_first:

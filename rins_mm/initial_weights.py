@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import sentencepiece
 
 from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import Tokenizer, read_model
+from data_pipelines.words import tell
 from rins_mm.checkpoint import load_weights, weights
 from rins_mm.config import EMOJI_TOKENIZER, InitConfig, TokenizerConfig, TrainConfig
 from rins_mm.encoder import load_encoder
@@ -64,7 +64,7 @@ def record_fits(run_dir: Path, reports: Sequence[FitReport]) -> None:
         rows = [dataclasses.asdict(report) for report in reports]
         (run_dir / "initial_weights.json").write_text(json.dumps(rows, indent=2) + "\n")
     for report in reports:
-        print(report.line(), file=sys.stderr)
+        tell(report.line())
 
 
 def describe_init(init: InitConfig) -> str:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import require_plain
+from data_pipelines.words import printable
 from eval.ranks import Ranks
 
 MAX_BYTES = 2 * 2**30
@@ -58,7 +59,7 @@ class RunLog:
     def say(self, message: str) -> None:
         """One line for whoever watches."""
         if self.active:
-            self.console.print(message, markup=False)
+            self.console.print(printable(message), markup=False)
 
     def write_plan(self, plan: Mapping[str, Any], in_words: Mapping[str, str]) -> None:
         """Append what the run will spend to metrics.jsonl, and print it."""

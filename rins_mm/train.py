@@ -21,6 +21,7 @@ from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import open_training_data, train_batches
 from data_pipelines.manifest import Dataset
 from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.words import tell
 from eval.ranks import Ranks, require_same
 from eval.suite import open_tasks, run_suite
 from rins_mm.budget import describe_adapters
@@ -132,10 +133,10 @@ def main(argv: list[str]) -> None:
         require_same("the data, the tokenizer, the checkpoint and the steps", agreed, ranks)
         if command.resume and ranks.is_first:
             for line in tidy(Path(config.run_dir), checkpoint):
-                print(line, file=sys.stderr)
+                tell(line)
         if checkpoint and is_complete(config, checkpoint):
             if ranks.is_first:
-                print(f"{config.run_dir} has reached its last step, {checkpoint.step}, already")
+                tell(f"{config.run_dir} has reached its last step, {checkpoint.step}, already")
             return
         stop = StopRequest()
         with stop.listening():

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from data_pipelines.errors import UserError
+from data_pipelines.words import printable, tell
 from data_pipelines.worker_processes import remove_sockets
 from eval.ranks import Ranks
 from rins_mm.heartbeat import SHOWN_KEYS, Doing, Heartbeat, beat_of, connect
@@ -155,7 +156,7 @@ class Watch:
                 self._report(self.heartbeat, cause, trace)
         if is_out_of_memory(error):
             line = self._out_of_memory()
-            print(f"error: {line}", file=sys.stderr, flush=True)
+            tell(f"error: {line}")
             self._leave(line)
             raise SystemExit(1) from None
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -181,7 +182,7 @@ class Watch:
         """Print whose fault it is and where this rank stands; end this process."""
         doing = self.doing()
         cause = heartbeat.propose(cause, self.grace)
-        lines = [f"error: {cause}; seen by rank {self.ranks.rank} [{doing}]"]
+        lines = [f"error: {printable(cause)}; seen by rank {self.ranks.rank} [{doing}]"]
         if trace is not None:
             # The stack of the main thread has been unwound up to here.
             frames = reversed(traceback.extract_tb(trace))

@@ -117,7 +117,7 @@ def _tell(done: str, facts: IndexFacts, unreadable: Any) -> None:
         f"{done}: {facts.num_rows:,} vectors of {facts.width} numbers in {len(facts.shards):,} shards"
     )
     for cause, count in {**facts.left_out, **unreadable}.items():
-        print(f"{count:,} left out: {cause}")
+        print(printable(f"{count:,} left out: {cause}"))
 
 
 def run_remove(command: RemoveCommand) -> None:
@@ -130,7 +130,7 @@ def run_remove(command: RemoveCommand) -> None:
         chosen |= set(index.numbers[rows_where(index, command.where)].tolist())
     write_removed(command.index, [*read_removed(command.index), *chosen])
     left = index.num_pictures - len(chosen)
-    print(f"removed {len(chosen):,} pictures from {command.index}; {left:,} are left")
+    print(printable(f"removed {len(chosen):,} pictures from {command.index}; {left:,} are left"))
 
 
 def run_verify(command: VerifyCommand) -> None:
@@ -143,7 +143,7 @@ def run_verify(command: VerifyCommand) -> None:
         print(printable(line))
     if wrong:
         sys.exit(1)
-    print(f"{command.index} is what was written: {index.num_pictures:,} pictures")
+    print(printable(f"{command.index} is what was written: {index.num_pictures:,} pictures"))
 
 
 def run_search(command: SearchIndexCommand) -> None:

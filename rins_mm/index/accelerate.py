@@ -9,7 +9,6 @@ Axes: Q queries, N pictures, E the shared embedding, k kept.
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch.nn.functional import normalize
 from data_pipelines.errors import UserError
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import sha256_of_file
+from data_pipelines.words import tell
 from rins_mm.index.layout import damaged, vectors_path
 from rins_mm.index.opened import Index
 from rins_mm.index.sealed import read_sealed, write_sealed
@@ -195,10 +195,9 @@ def _chosen_effort(library: Any, index: Index, kind: str, inner: Any) -> dict[st
         if settings["recall"] >= WANTED_RECALL:
             break
     else:
-        print(
+        tell(
             f"{kind} finds {settings['recall']:.1%} of the ten best in {index.folder}, less than "
             f"{WANTED_RECALL:.0%}; exact search finds all",
-            file=sys.stderr,
         )
     return settings
 

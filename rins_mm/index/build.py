@@ -7,7 +7,6 @@ Axes: N pictures, E the shared embedding.
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from data_pipelines.bad_samples import BadSample
 from data_pipelines.decode import decode_picture
 from data_pipelines.errors import UserError
 from data_pipelines.progress import with_progress
+from data_pipelines.words import tell
 from eval.embed import READER_THREADS, STAND_IN, embed_pictures
 from eval.encoder import DualEncoder
 from eval.ranks import Ranks, require_same
@@ -236,7 +236,7 @@ def _close(addition: Addition, folder: Path) -> None:
         give_up(folder, list(addition.shards))
         if addition.first_shard:
             # An index that gets nothing new is an index all the same.
-            print(f"none of {len(entries):,} new pictures can be used ({causes})", file=sys.stderr)
+            tell(f"none of {len(entries):,} new pictures can be used ({causes})")
             return
         raise UserError(
             f"none of the {len(entries):,} pictures can be used ({causes}); look at the files"

@@ -9,13 +9,13 @@ import hmac
 import json
 import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.cache import cache_folder, one_at_a_time
 from data_pipelines.errors import UserError
+from data_pipelines.words import tell
 from rins_mm.index.layout import require_file
 
 KEY_BYTES = 32
@@ -44,7 +44,7 @@ def read_sealed(path: Path, made_of: str) -> tuple[dict[str, Any] | None, bytes]
             reason = "was not made by this user's programs, or is damaged"
     except (OSError, UserError, ValueError) as error:
         reason = f"cannot be read ({error})"
-    print(f"{path} {reason}, and is made anew", file=sys.stderr)
+    tell(f"{path} {reason}, and is made anew")
     return None, b""
 
 
@@ -60,7 +60,7 @@ def write_sealed(path: Path, made_of: str, settings: dict[str, Any], data: bytes
             file.write(data)
         os.replace(unfinished, path)
     except OSError as error:
-        print(f"{path} cannot be kept ({error.strerror})", file=sys.stderr)
+        tell(f"{path} cannot be kept ({error.strerror})")
         with suppress(OSError):
             unfinished.unlink()
 

@@ -9,7 +9,6 @@ import fcntl
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from data_pipelines.plain_values import from_plain
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import sha256_of_file
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import tell
 from rins_mm.index.layout import (
     INDEX,
     LEFT_OUT,
@@ -186,10 +186,9 @@ def _check_records(folder: Path, places: Sequence[int]) -> None:
             num_pictures += record.shard.num_pictures
         else:
             _record_path(folder, place).unlink(missing_ok=True)
-    print(
+    tell(
         f"going on with the unfinished build in {folder}: {kept:,} of {len(places):,} shards "
         f"with {num_pictures:,} pictures are whole",
-        file=sys.stderr,
     )
 
 

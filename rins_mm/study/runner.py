@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.errors import UserError
+from data_pipelines.words import tell
 from rins_mm.recorded_config import write_config
 from rins_mm.stopping import EXIT_CODE
 from rins_mm.study.jobs import Job
@@ -99,7 +100,7 @@ def start(job: Job) -> Running:
             # A Ctrl-C is ours to pass on: each run would get it twice.
             start_new_session=True,
         )
-    print(f"{job.phase} {job.name}: {job.config.max_steps} steps, log {log}", file=sys.stderr)
+    tell(f"{job.phase} {job.name}: {job.config.max_steps} steps, log {log}")
     return Running(job=job, process=process, log=log)
 
 
@@ -108,17 +109,14 @@ def finish(one: Running, records: Path) -> bool:
     if one.process.returncode == EXIT_CODE:
         raise StoppedError
     if one.process.returncode != 0:
-        print(
+        tell(
             f"{one.job.name} failed (exit {one.process.returncode}): {last_words(one.log)}",
-            file=sys.stderr,
         )
         return False
     record = write_record(one.job, records)
     loss = record["held_out"]["losses"][record["trained_depth"]]
     path = one.job.record_path(records)
-    print(
-        f"{one.job.phase} {one.job.name}: held-out loss {loss:.4f}; wrote {path}", file=sys.stderr
-    )
+    tell(f"{one.job.phase} {one.job.name}: held-out loss {loss:.4f}; wrote {path}")
     return True
 
 

@@ -120,6 +120,9 @@ def trial(
         if other in target.writes and other != thing:
             # The sound ones in the world stay as they are.
             writes[other], named[other] = copy_of(other, world, folder)
+    if spoilt is not None and spoilt.kind == "name" and spoilt.word and thing in writes:
+        # The folder itself gets the name.
+        writes[thing] = path.parent / spoilt.word[1:]
     place = Place(
         folder=folder, writes=tuple(str(path) for path in writes.values()), asks=target.asks
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.errors import UserError
-from rins_mm.run_log import keep_rows_before, read_rows
+from eval.ranks import Ranks
+from rins_mm.run_log import RunLog, keep_rows_before, read_rows
 
 
 def test_rows_of_steps_that_will_run_again_are_dropped_and_so_is_a_torn_last_line(
@@ -44,3 +45,13 @@ def test_a_line_without_end_is_damage_and_is_not_read_to_its_end(tmp_path: Path)
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
         read_rows(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+def test_a_run_folder_whose_name_commands_the_terminal_is_told_without_its_commands(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = RunLog(tmp_path, Ranks(), max_steps=1, first_step=0, tensorboard=False)
+    log.say("done; the run is in a\x1b[2J\u202enur")
+    told = capfd.readouterr().err
+    assert "the run is in a\ufffd[2J\ufffdnur" in told
+    assert "\x1b" not in told
