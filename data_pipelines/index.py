@@ -23,7 +23,6 @@ from jaxtyping import Int64, UInt8
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.cache import one_at_a_time
 from data_pipelines.errors import UserError, run_command
@@ -34,7 +33,7 @@ from data_pipelines.sidecar import load_sidecars, save_sidecar
 from data_pipelines.sources import resolve_shards
 from data_pipelines.tar import BLOCK, DamagedTarError, Member, ReadAt, TarEnd, tar_members
 from data_pipelines.transport import RemoteStatus
-from data_pipelines.words import tell
+from data_pipelines.words import cell, tell
 
 FORMAT_VERSION = 1
 
@@ -289,8 +288,7 @@ def main(argv: list[str]) -> None:
     for index in read_or_build_indexes(resolve_shards(command.shards)):
         skipped = ", ".join(f"{cause}: {number}" for cause, number in sorted(index.skipped.items()))
         counts = f"{index.num_samples:,}", " ".join(index.part_types), f"{index.size:,}"
-        # As Text, since names from outside may contain what rich takes for markup.
-        table.add_row(*map(Text, (index.name, *counts, index.sha256[:8], skipped)))
+        table.add_row(*map(cell, (index.name, *counts, index.sha256[:8], skipped)))
     Console().print(table)
 
 

@@ -28,6 +28,7 @@ from data_pipelines.manifest import Dataset, dataset_of, open_dataset
 from data_pipelines.progress import with_progress
 from data_pipelines.samples import decoded_sample
 from data_pipelines.whole_files import refuse_existing, write_whole
+from data_pipelines.words import say
 
 REPORT_NAME = "_stats.json"
 LIST_NAME = "bad_samples.jsonl"
@@ -99,7 +100,7 @@ def main(argv: list[str]) -> None:
     # The report last: where it is, the list is whole.
     write_whole(files[1], "".join(f"{line}\n" for line in lines), overwrite=command.overwrite)
     write_whole(files[0], json.dumps(report, indent=2) + "\n", overwrite=command.overwrite)
-    print(
+    say(
         f"{report['successes']:,} of {report['count']:,} samples are good "
         f"({report['duration']:.0f} s); wrote {files[0]} and {files[1]}"
     )

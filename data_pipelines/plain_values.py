@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from data_pipelines.words import shown
+
 T = TypeVar("T")
 
 
@@ -25,6 +27,18 @@ def from_plain(kind: type[T], data: Mapping[str, Any]) -> T:
     if missing := sorted(needed - data.keys()):
         raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: _decode(hints[name], value, name) for name, value in data.items()})
+
+
+def refuse_commands(value: Any) -> None:
+    """Raise ValueError where plain data has words that a terminal would obey; line breaks and tabs are none."""
+    match value:
+        case str() if shown(value) != value:
+            raise ValueError(f"{value!r} holds characters that a terminal would obey")
+        case Mapping():
+            refuse_commands([*value.values()])
+        case list() | tuple():
+            for part in value:
+                refuse_commands(part)
 
 
 def _decode(hint: Any, value: Any, name: str) -> Any:

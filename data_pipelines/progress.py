@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_pipelines.words import printable
+
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -15,6 +17,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 def with_progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """The items, while standard error tells how many of `total` are done; a log stays quiet."""
+    label = printable(label)
     if sys.stderr.isatty():
         yield from _with_bar(items, total, label)
     else:
@@ -23,7 +26,7 @@ def with_progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
 
 def _with_bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -16,7 +16,6 @@ from PIL import Image
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import CaptionConfig, caption_of
@@ -28,7 +27,7 @@ from data_pipelines.pages import rendered_page
 from data_pipelines.progress import with_progress
 from data_pipelines.samples import decoded_sample, sample_name
 from data_pipelines.whole_files import refuse_existing, write_whole
-from data_pipelines.words import printable
+from data_pipelines.words import cell, printable
 
 THUMBNAIL_SIZE = 320
 """Longest side in pixels; drawn at half of that, for fine screens."""
@@ -138,11 +137,10 @@ def _print_table(samples: Sequence[Shown]) -> None:
     table.add_column("pixels", no_wrap=True, justify="right")
     table.add_column("caption", overflow="fold")
     for sample in samples:
-        said = Text(sample.caption or f"BAD: {sample.cause}")
+        said = cell(sample.caption or f"BAD: {sample.cause}")
         if sample.cause:
             said.stylize("bold red")
-        # As Text, since words from outside may contain what rich takes for markup.
-        table.add_row(Text(sample.name), sample.size, said)
+        table.add_row(cell(sample.name), sample.size, said)
     Console().print(table)
 
 

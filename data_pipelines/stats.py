@@ -11,7 +11,6 @@ import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError, run_command
@@ -35,6 +34,7 @@ from data_pipelines.tokenizers import (
     read_model,
 )
 from data_pipelines.whole_files import refuse_existing, write_whole
+from data_pipelines.words import cell
 
 # No caption has as many tokens: captions of more than 20,000 characters are bad samples.
 WITHOUT_TRUNCATION = 10**6
@@ -140,8 +140,7 @@ def _print_table(summary: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     for line in sentences(summary):
-        # As Text, since keys from outside may contain what rich takes for markup.
-        console.print(Text(line))
+        console.print(cell(line))
 
 
 if __name__ == "__main__":

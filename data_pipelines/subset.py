@@ -21,6 +21,7 @@ from data_pipelines.manifest import open_dataset
 from data_pipelines.plain_files import require_modest_rows, require_plain
 from data_pipelines.progress import with_progress
 from data_pipelines.whole_files import refuse_existing, write_whole
+from data_pipelines.words import say
 
 Uids = Shaped[np.ndarray, " N"]
 """Sixteen bytes each."""
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
         lines += _denials(shard, kept)
     num_samples = sum(shard.num_samples for shard in shards)
     write_whole(command.out, "".join(lines), overwrite=command.overwrite)
-    print(
+    say(
         f"{num_samples - len(lines):,} of {num_samples:,} samples are kept, of {len(kept):,} uids; "
         f"wrote {command.out}"
     )

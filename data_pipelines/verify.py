@@ -15,7 +15,6 @@ import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
@@ -25,6 +24,7 @@ from data_pipelines.remote import RemoteShard, Shard, status_of
 from data_pipelines.shard_writer import sha256_of_file
 from data_pipelines.sidecar import load_sidecars
 from data_pipelines.sources import resolve_local_shards
+from data_pipelines.words import cell
 
 Outcome = Literal["same", "differs", "no index", "no version", "unreadable"]
 
@@ -60,9 +60,8 @@ def main(argv: list[str]) -> None:
     table = Table("shard", "outcome", "found", "expected", box=SIMPLE)
     for verdict in bad:
         expected = ", ".join(f"{who} {_short(said)}" for who, said in verdict.expected.items())
-        # As Text, since names from outside may contain what rich takes for markup.
         row = (str(verdict.shard), verdict.outcome, _short(verdict.found), expected)
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(cell(words, overflow="fold") for words in row))
     Console().print(table)
     mend = "copy these again"
     if all(verdict.outcome == "no index" for verdict in bad):

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from data_pipelines.words import cell
 from eval.metric_words import column_title, figure, kind_of, shown_metrics, title
 from eval.task_view import NOTE_LETTERS, counted, labels, left_out, near_ties
 from eval.words import short
@@ -29,14 +30,13 @@ def task_tables(tasks: Mapping[str, Sequence[Result]]) -> Group:
     """
     pieces: list[Table | Text] = []
     for name, rows in tasks.items():
-        # Text, not markup: a path may hold square brackets.
-        pieces.append(Text(short(f"{name} · {counted(rows)}", 200), style="bold"))
+        pieces.append(cell(short(f"{name} · {counted(rows)}", 200), style="bold"))
         if len(shown_metrics(rows)) <= METRICS_ABREAST:
             pieces.append(_by_variant(rows))
         else:
             starts = range(0, len(rows), VARIANTS_ABREAST)
             pieces += [_by_metric(rows[start : start + VARIANTS_ABREAST], rows) for start in starts]
-    return Group(*pieces, Text("\n".join(_remarks(tasks)), style="dim"))
+    return Group(*pieces, *(cell(remark, style="dim") for remark in _remarks(tasks)))
 
 
 def _empty_table() -> Table:
@@ -53,7 +53,7 @@ def _by_variant(rows: Sequence[Result]) -> Table:
     for metric in shown:
         table.add_column(column_title(metric), justify="right", no_wrap=True)
     for name, row in zip(names, rows, strict=True):
-        table.add_row(*map(Text, name), *_cells(row["metrics"], shown))
+        table.add_row(*map(cell, name), *_cells(row["metrics"], shown))
     chance = ["chance", ""][: len(names[0])]
     table.add_row(*chance, *_cells(rows[0]["chance"], shown), style="dim")
     return table
@@ -71,11 +71,11 @@ def _by_metric(shown: Sequence[Result], rows: Sequence[Result]) -> Table:
     for metric in _with_room(rows):
         kind = kind_of(metric)
         values = [row["metrics"] for row in shown] + [rows[0]["chance"]]
-        cells = [cell for value in values for cell in _cells(value, [metric])]
+        cells = [text for value in values for text in _cells(value, [metric])]
         name = (
             f"  {short(kind, TITLE_LETTERS - 2)}" if kind else short(title(metric), TITLE_LETTERS)
         )
-        table.add_row(Text(name), *cells)
+        table.add_row(cell(name), *cells)
     return table
 
 

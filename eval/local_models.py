@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +37,9 @@ def loading(what: str, *, extra: str, place: Path) -> Iterator[None]:
     try:
         _refuse_endless(place)
         _refuse_parts_elsewhere(place)
-        with _without_hub(), _quiet_transformers(), _bounded_memory(_most_bytes(place)):
+        with (
+            _without_hub(), _without_log(), _quiet_transformers(), _bounded_memory(_most_bytes(place)),
+        ):  # fmt: skip
             yield
     except UserError:
         raise
@@ -66,29 +70,42 @@ def _without_hub() -> Iterator[None]:
 
 
 @contextmanager
+def _without_log() -> Iterator[None]:
+    """Three libraries log words of the files that they read, as they stand there; what counts is checked here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Without its progress bars, without warnings of what is checked here, and without its question
     whether code in a folder shall be run: it shall not.
     """
     try:
         from transformers import dynamic_module_utils
-        from transformers.utils import logging
+        from transformers.utils import logging as theirs
     except ImportError:
         # Some models do without it; the others will say that they need it.
         yield
         return
-    level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, shows_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
     seconds_to_answer = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         yield
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds_to_answer
-        logging.set_verbosity(level)
+        theirs.set_verbosity(level)
         if shows_bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
 
 
 def _most_bytes(place: Path) -> int:

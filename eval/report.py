@@ -16,6 +16,7 @@ from rich.console import Group
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import read_plain_json
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import shown
 from eval.console_table import task_tables
 from eval.mistakes import Thumbnail
 from eval.task_view import overview, task_view
@@ -108,6 +109,7 @@ def page_templates(*others: jinja2.BaseLoader) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("eval", ""), *others]),
         autoescape=True,
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

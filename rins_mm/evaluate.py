@@ -17,7 +17,7 @@ from rich.console import Console
 
 from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
-from data_pipelines.words import tell
+from data_pipelines.words import say, tell
 from eval.embed import NOTHING_KEPT
 from eval.feature_store import FeatureStore, prompt_fingerprint
 from eval.mistakes import mistake_thumbnails
@@ -238,7 +238,7 @@ def write(
     console.print(results_tables(results))
     for path in (out, command.html):
         if path is not None:
-            console.print(f"wrote {path}", markup=False, soft_wrap=True)
+            say(f"wrote {path}")
 
 
 if __name__ == "__main__":

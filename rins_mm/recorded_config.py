@@ -7,7 +7,7 @@ from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import read_plain_json
-from data_pipelines.plain_values import from_plain
+from data_pipelines.plain_values import from_plain, refuse_commands
 from rins_mm.config import TrainConfig
 
 FORMAT_VERSION = 3
@@ -40,6 +40,8 @@ def read_config(path: Path) -> TrainConfig:
             _to_version_2(data)
         if version in (1, 2):
             _to_version_3(data)
+        # The folder's own name may be anything: it is the user who names it.
+        refuse_commands({name: value for name, value in data.items() if name != "run_dir"})
         return from_plain(TrainConfig, data)
     # Captions of earlier versions are changed before anything is checked.
     except (ValueError, AttributeError, TypeError) as error:

@@ -18,6 +18,7 @@ import tyro
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import refuse_existing, write_whole
+from data_pipelines.words import say
 from eval.mistakes import Thumbnail, mistake_thumbnails
 from eval.report import page_templates, page_values, read_results
 from eval.task_kinds import Task
@@ -229,7 +230,7 @@ def main(argv: list[str]) -> None:
         run=run_values(command.run.resolve().name, config, rows),
     )
     write_whole(command.out, page, overwrite=command.overwrite)
-    print(f"wrote {command.out}")
+    say(f"wrote {command.out}")
 
 
 if __name__ == "__main__":

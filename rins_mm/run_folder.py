@@ -119,7 +119,8 @@ def begin_run(
         shutil.copy2(previous, run_dir / f"config.until-{stamp}.json")
     write_config(config, run_dir / "config.json")
     tokenizer.save(run_dir / "tokenizer")
-    with (run_dir / "command.txt").open("a") as file:
+    # Names of files may be no UTF-8.
+    with (run_dir / "command.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{now}  python -m rins_mm.train {shlex.join(command_line)}\n")
     environment = {
         **describe_environment(),

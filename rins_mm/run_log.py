@@ -108,7 +108,7 @@ class RunLog:
             numbers = {**row, **row.get("evaluation", {})}
             for name, value in numbers.items():
                 if isinstance(value, int | float) and name not in ("step", "time"):
-                    self.board.add_scalar(name, value, row["step"])
+                    self.board.add_scalar(printable(name), value, row["step"])
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -22,11 +22,10 @@ from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import write_whole
-from data_pipelines.words import printable
+from data_pipelines.words import cell, printable, say
 from eval.embed import embed_pictures, embed_texts
 from eval.encoder import DEFAULT_VARIANT, DualEncoder
 from eval.nearest import nearest
@@ -81,7 +80,7 @@ def main(argv: list[str]) -> None:
     for query, matches in found.answers.items():
         console.print(matches_table(query, matches, gallery))
     for line in remarks(found, gallery):
-        console.print(Text(line))
+        console.print(cell(line))
     if command.html is not None:
         facts = {
             "model": encoder.name,
@@ -90,7 +89,7 @@ def main(argv: list[str]) -> None:
             "fingerprint": encoder.fingerprint,
         }
         write_whole(command.html, search_page(found, gallery, facts), overwrite=command.overwrite)
-        console.print(Text(f"wrote {command.html}"))
+        say(f"wrote {command.html}")
 
 
 def check(command: SearchCommand) -> None:
@@ -152,9 +151,7 @@ def search(
 def matches_table(query: str, matches: Sequence["Match"], gallery: Gallery) -> Table:
     """The answer to one query, for a terminal."""
     labels = [gallery.label(match.number) for match in matches]
-    table = Table(
-        box=box.SIMPLE_HEAD, title=Text(printable(query), style="bold"), title_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD, title=cell(query, style="bold"), title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
     if any(labels):
@@ -162,8 +159,7 @@ def matches_table(query: str, matches: Sequence["Match"], gallery: Gallery) -> T
     table.add_column("file", overflow="fold")
     for match, label in zip(matches, labels, strict=True):
         words = [label, gallery.name(match.number)] if any(labels) else [gallery.name(match.number)]
-        # Text, not markup: a file name may hold square brackets.
-        table.add_row(*map(Text, [str(match.rank), f"{match.score:.4f}", *words]))
+        table.add_row(*map(cell, [str(match.rank), f"{match.score:.4f}", *words]))
     return table
 
 

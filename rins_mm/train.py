@@ -79,6 +79,9 @@ def parse(argv: list[str]) -> TrainCommand:
     if source not in recipe_names() and os.path.isdir(source):
         # The folder may have been moved since it was written.
         config = replace(config, run_dir=source)
+    elif source.endswith(".json"):
+        # The folder that it names is its writer's, who may be anybody.
+        config = replace(config, run_dir="")
     return tyro.cli(
         TrainCommand,
         args=flags,
@@ -106,6 +109,10 @@ def main(argv: list[str]) -> None:
             )
         )
         return
+    if not config.run_dir:
+        raise UserError(
+            "no folder is named for the run; add --run-dir FOLDER (a recorded config.json names its writer's)"
+        )
     # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
     open_tasks(config.evaluation.tasks, evaluation_data(config))
     set_threads(config.num_threads)

@@ -1,10 +1,13 @@
 """What a configuration must keep to. All of it is checked before any process group exists."""
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_values import refuse_commands
 from rins_mm.config import InitConfig, TrainConfig
 from rins_mm.models.image_tower import ImageTowerConfig
 from rins_mm.models.recursion_checks import check_recursion
@@ -116,6 +119,11 @@ def _check_machine(config: TrainConfig) -> None:
     for name, (value, most) in bounds.items():
         if value > most:
             raise UserError(f"{name} is {value}; it must be at most {most}")
+    try:
+        refuse_commands(dataclasses.asdict(replace(config, run_dir="")))
+    except ValueError as error:
+        # The record of such a run would not be read.
+        raise UserError(f"{error}; give another name") from error
     try:
         config.run_dir.encode()
     except UnicodeEncodeError as error:

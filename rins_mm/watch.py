@@ -182,7 +182,7 @@ class Watch:
         """Print whose fault it is and where this rank stands; end this process."""
         doing = self.doing()
         cause = heartbeat.propose(cause, self.grace)
-        lines = [f"error: {printable(cause)}; seen by rank {self.ranks.rank} [{doing}]"]
+        lines = [printable(f"error: {cause}; seen by rank {self.ranks.rank} [{doing}]")]
         if trace is not None:
             # The stack of the main thread has been unwound up to here.
             frames = reversed(traceback.extract_tb(trace))

@@ -43,6 +43,7 @@ from data_pipelines.prepare.worker_pool import usable_cores
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import WrittenShard, sha256_of_file, write_shard
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import say
 
 FORMAT_VERSION = 1
 
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> None:
             "interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr
         )
         raise
-    print(_summary(config.out, description))
+    say(_summary(config.out, description))
     if not description["successes"]:
         raise UserError(
             f"not one picture of {config.pictures} could be used; "

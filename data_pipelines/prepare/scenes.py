@@ -38,6 +38,7 @@ from data_pipelines.scenes.siblings import NoGroupError
 from data_pipelines.scenes.world import Split, World
 from data_pipelines.shard_writer import WrittenShard, write_shard
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import say
 
 GROUPS_COMPARED = 250
 """Groups whose captions and pictures are compared with each other's for dataset.json."""
@@ -122,7 +123,7 @@ def main(argv: list[str]) -> None:
             "interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr
         )
         raise
-    print(
+    say(
         f"wrote {config.num_samples:,} samples in {len(shards):,} shards to {out}; captions that are "
         f"true of a picture of another group: {description['accidental_truths']:.3%}"
     )

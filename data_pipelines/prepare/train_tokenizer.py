@@ -20,6 +20,7 @@ from data_pipelines.manifest import Dataset, open_dataset
 from data_pipelines.progress import with_progress
 from data_pipelines.reader import read_sample
 from data_pipelines.tokenizers import Canonicalization, canonical
+from data_pipelines.words import say
 
 Pieces = Literal["unigram", "bpe"]
 
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> None:
     )
     if num_bad:
         print(f"left out: {num_bad:,} samples without readable captions")
-    print(f"pieces: {_num_pieces(model):,}; wrote {config.out} ({len(model):,} bytes)")
+    say(f"pieces: {_num_pieces(model):,}; wrote {config.out} ({len(model):,} bytes)")
 
 
 def read_captions(

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError, run_command
-from data_pipelines.words import printable
+from data_pipelines.words import say
 from eval.report import read_results
 from rins_mm.encoder import load_encoder
 from rins_mm.export.formats import FORMATS, Dtype, ExportJob
@@ -92,20 +92,20 @@ def export(command: ExportCommand) -> None:
             if command.verify:
                 print(f"verifying {name} in {FORMATS[name].library}", file=sys.stderr)
                 # What this process has just written is nobody else's.
-                print("\n".join(verify_folder(folder, run_programs=True)))
+                for line in verify_folder(folder, run_programs=True):
+                    say(line)
     for name in names:
         folder = _folder(command.out, name, names)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        # A model is named by its run's folder, which anybody may have named.
-        print(
+        say(
             f"wrote {folder} ({size / 1e6:.1f} MB, {name}): "
-            f"{printable(job.encoder.name)}, signature {job.text_signature}"
+            f"{job.encoder.name}, signature {job.text_signature}"
         )
         if not FORMATS[name].expresses_recursion:
             print(growth(job, FORMATS[name].towers) or "unrolled: nothing, no group runs twice")
     if "native" in names:
         folder = _folder(command.out, "native", names)
-        print(f'try: python -m rins_mm.search {folder} --pictures FOLDER --query "a red apple"')
+        say(f'try: python -m rins_mm.search {folder} --pictures FOLDER --query "a red apple"')
 
 
 def verify(command: VerifyCommand) -> None:
@@ -120,7 +120,8 @@ def verify(command: VerifyCommand) -> None:
             all_batches=command.all_batches,
             run_programs=command.run_programs,
         )
-        print("\n".join(lines))
+        for line in lines:
+            say(line)
 
 
 def _folder(out: Path, name: str, names: list[str]) -> Path:

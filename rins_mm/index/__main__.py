@@ -12,11 +12,10 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.text import Text
 
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.whole_files import refuse_existing, write_whole
-from data_pipelines.words import printable
+from data_pipelines.words import printable, say
 from rins_mm.distributed import process_group
 from rins_mm.gallery import open_gallery
 from rins_mm.index.answers import answer, as_gallery, depth_in_words
@@ -75,7 +74,7 @@ def run_build(command: BuildCommand) -> None:
         facts = build(addition, command.out, ranks, overwrite=command.embedding.overwrite)
         if ranks.is_first:
             _tell(f"wrote {command.out}", facts, gallery.unreadable)
-            print(f'try: python -m rins_mm.index search {command.out} --query "a red apple"')
+            say(f'try: python -m rins_mm.index search {command.out} --query "a red apple"')
 
 
 def run_add(command: AddCommand) -> None:
@@ -117,7 +116,7 @@ def _tell(done: str, facts: IndexFacts, unreadable: Any) -> None:
         f"{done}: {facts.num_rows:,} vectors of {facts.width} numbers in {len(facts.shards):,} shards"
     )
     for cause, count in {**facts.left_out, **unreadable}.items():
-        print(printable(f"{count:,} left out: {cause}"))
+        say(f"{count:,} left out: {cause}")
 
 
 def run_remove(command: RemoveCommand) -> None:
@@ -130,7 +129,7 @@ def run_remove(command: RemoveCommand) -> None:
         chosen |= set(index.numbers[rows_where(index, command.where)].tolist())
     write_removed(command.index, [*read_removed(command.index), *chosen])
     left = index.num_pictures - len(chosen)
-    print(printable(f"removed {len(chosen):,} pictures from {command.index}; {left:,} are left"))
+    say(f"removed {len(chosen):,} pictures from {command.index}; {left:,} are left")
 
 
 def run_verify(command: VerifyCommand) -> None:
@@ -140,10 +139,10 @@ def run_verify(command: VerifyCommand) -> None:
     if command.with_pictures or command.pictures:
         wrong += verify_pictures(index)
     for line in wrong:
-        print(printable(line))
+        say(line)
     if wrong:
         sys.exit(1)
-    print(printable(f"{command.index} is what was written: {index.num_pictures:,} pictures"))
+    say(f"{command.index} is what was written: {index.num_pictures:,} pictures")
 
 
 def run_search(command: SearchIndexCommand) -> None:
@@ -157,7 +156,7 @@ def run_search(command: SearchIndexCommand) -> None:
     for query, matches in found.answers.items():
         console.print(matches_table(query, matches, gallery))
         if not matches:
-            console.print(Text("no picture meets the conditions"))
+            console.print("no picture meets the conditions")
     if command.html is not None:
         facts = {
             "model": index.facts.model.name,
@@ -167,7 +166,7 @@ def run_search(command: SearchIndexCommand) -> None:
         }
         page = search_page(found, gallery, facts)
         write_whole(command.html, page, overwrite=command.overwrite)
-        console.print(Text(f"wrote {command.html}"))
+        say(f"wrote {command.html}")
 
 
 def run_duplicates(command: DuplicatesCommand) -> None:
@@ -184,13 +183,13 @@ def run_duplicates(command: DuplicatesCommand) -> None:
     for group in found.groups[: command.show]:
         print(f"\n{len(group):,} pictures")
         for number in group[:10]:
-            print(printable(f"  {number} {index.row(number)['name']}"))
+            say(f"  {number} {index.row(number)['name']}")
         if len(group) > 10:
             print(f"  and {len(group) - 10:,} more")
     if command.json is not None:
         text = json.dumps({"threshold": command.threshold, "groups": found.groups}) + "\n"
         write_whole(command.json, text, overwrite=command.overwrite)
-        print(f"wrote {command.json}")
+        say(f"wrote {command.json}")
 
 
 STEPS: dict[type, Callable[[Any], None]] = {

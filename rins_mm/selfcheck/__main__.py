@@ -16,8 +16,10 @@ import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from data_pipelines.errors import run_command
+from data_pipelines.words import printable
 from rins_mm.recipes import load_config
 from rins_mm.selfcheck.cells import TOLERANCES, Measured, cells_of, measure
 from rins_mm.selfcheck.setting import NUM_PAIRS, open_batch, prepare
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 def table(measured: list[Measured], title: str) -> Table:
     """A row for each cell; errors out of tolerance are red."""
-    grid = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    grid = Table(title=Text(printable(title)), box=box.SIMPLE, padding=(0, 1, 0, 0))
     with_compile = len({one.cell.compile for one in measured}) > 1
     for name in ("ranks", "micro-\nbatch", "loss", *["compile"] * with_compile, "precision"):
         grid.add_column(name)

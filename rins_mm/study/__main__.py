@@ -21,6 +21,7 @@ from data_pipelines.caption_lengths import caption_lengths
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.loader import open_training_data
 from data_pipelines.whole_files import write_whole
+from data_pipelines.words import say
 from eval.tasks import open_task
 from rins_mm.config import build_tokenizer
 from rins_mm.stopping import EXIT_CODE
@@ -169,7 +170,7 @@ def report(study: StudyConfig, records: Path, runs: Path, command: str) -> None:
             f"{number(one['detectable'])} with a chance of 80 %; delta {number(one['delta'])} needs "
             f"{one['seeds_for_delta'] or 'more than 1,000'} seeds"
         )
-    print(f"wrote {records / 'report.html'} and {records / 'results.json'}")
+    say(f"wrote {records / 'report.html'} and {records / 'results.json'}")
 
 
 def _finite(tree: Any) -> Any:

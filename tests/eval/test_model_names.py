@@ -1,6 +1,8 @@
 """Other people's models by name: their own way with pictures, a hash of all that counts, one line for mistakes."""
 
+import contextlib
 import json
+import logging
 import shutil
 import socket
 import sys
@@ -352,3 +354,42 @@ def test_weights_of_another_model_are_refused(listed, tmp_path):
         shutil.copy(listed / file, tmp_path / "other" / file)
     with pytest.raises(UserError, match=r"cannot load open_clip:Tiny-SigLIP:.*size mismatch"):
         load_named(f"open_clip:Tiny-SigLIP:{other}", "cpu")
+
+
+class HeardLog(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = []
+
+    def emit(self, record):
+        self.words.append(record.getMessage())
+
+
+@pytest.mark.parametrize("kind", ["hf SigLIP", "sentence-transformers"])
+def test_what_a_strangers_files_say_to_a_librarys_log_reaches_no_terminal(kind, tmp_path):
+    prefix, build, _ = KINDS[kind]
+    folder = build(tmp_path / "model")
+    told = "a\x1b]0;owned\x07\nerror: all is well"
+    for name in ("config.json", "config_sentence_transformers.json"):
+        path = folder / name
+        if path.exists():
+            said = json.loads(path.read_text()) | {
+                "is_heterogeneous": told,
+                "default_prompt_name": told,
+            }
+            path.write_text(json.dumps(said))
+    before = logging.root.manager.disable
+    heard = HeardLog()
+    loggers = [logging.getLogger(name) for name in ("", "transformers", "sentence_transformers")]
+    for logger in loggers:
+        logger.addHandler(heard)
+    try:
+        with contextlib.suppress(UserError):
+            load_named(f"{prefix}{folder}", "cpu").encode_texts(["a"], [DEFAULT_VARIANT])
+    finally:
+        for logger in loggers:
+            logger.removeHandler(heard)
+    assert not any("owned" in words for words in heard.words)
+    assert logging.root.manager.disable == before

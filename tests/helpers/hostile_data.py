@@ -9,6 +9,7 @@ import hostile_captions
 import hostile_pictures
 import hostile_sidecars
 import hostile_tars
+import numpy as np
 from hostile_files import (
     CANARY,
     Input,
@@ -20,6 +21,8 @@ from hostile_files import (
     spoilt_pickles,
 )
 from hostile_weights import spoilt_arrays, spoilt_parquet
+
+from data_pipelines.index import read_or_build_index
 
 BIDI = "\u202egnp.elppa\u202c \u2066x\u2069"
 HTML = "<script>alert('hostile')</script>\"><img src=x onerror=alert(1)>"
@@ -36,6 +39,8 @@ NAMES = {
     "name of a format": "{x.__class__.__init__.__globals__} %s %n",
 }
 """Of samples, models and runs; with `as_file_name` of files and folders."""
+TOLD = f"{NAMES['commands for a terminal in a name']}\nerror: all is well{BIDI}"
+"""What no terminal may be told."""
 
 
 def as_file_name(name: str) -> str:
@@ -75,6 +80,12 @@ def shards() -> Iterator[Input]:
     for case in hostile_sidecars.sidecars():
         yield Input(thing="shard", kind="sidecar", name=case.name,
                     spoil=lambda path, c=case: _with_sidecar(path, c.make()))  # fmt: skip
+    yield Input(
+        thing="shard",
+        kind="sidecar",
+        name="commands for a terminal as causes",
+        spoil=_with_told_causes,
+    )
     yield from at("shard", "a.tar", spoilt_pickles())
     yield from at("shard", "a.tar", spoilt_names())
     yield from at("table_shard", "a.parquet", spoilt_parquet({"key": ["s0"], "uid": ["0" * 32]}))
@@ -90,6 +101,18 @@ def _shard(**parts: bytes) -> bytes:
 def _record(words: bytes) -> bytes:
     text = words.decode("utf-8", "replace")
     return json.dumps({"label": text, "caption": text, "keywords": [text]}).encode()
+
+
+def _with_told_causes(path: Path) -> None:
+    """The shard's own index, which fits it, with commands for a terminal where causes stand."""
+    read_or_build_index(path / "a.tar")
+    kept = path / "a.tar.index.npz"
+    with np.load(kept) as arrays:
+        told = dict(arrays)
+    causes = list(NAMES.values())[1:4]
+    told |= {"skipped_causes": np.array(causes), "skipped_counts": np.ones(len(causes), np.int64)}
+    kept.unlink()
+    np.savez(kept, **told)
 
 
 def _with_sidecar(path: Path, content: bytes) -> None:

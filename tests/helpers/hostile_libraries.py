@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostile_data import HTML
+from hostile_data import HTML, TOLD
 from hostile_files import (
     Input,
     at,
@@ -81,6 +81,7 @@ CODE: dict[str, dict[str, Any]] = {
     "pictures of 10^7 pixels": {"vision_config__image_size": 10**7},
     "patches of nothing": {"vision_config__patch_size": 0},
     "a type of numbers to be evaluated": {"dtype": "__import__('os')", "torch_dtype": "os"},
+    "commands for a terminal": {"is_heterogeneous": TOLD, "is_decoder": TOLD, "torchscript": TOLD},
     "a class of the library": {"architectures": ["pipeline", "os.system"]},
 }  # fmt: skip
 """Values of config.json."""
@@ -217,6 +218,10 @@ def sentence_transformers() -> Iterator[Input]:
         yield from at(
             "st", "sentence_bert_config.json", iter([("code", name, _beside_code(values))])
         )
+    yield from at(
+        "st", "config_sentence_transformers.json",
+        iter([("words", "commands for a terminal", changed(default_prompt_name=TOLD, prompts={TOLD: TOLD}))]),
+    )  # fmt: skip
     for name, values in CODE.items():
         yield from at("st", "", iter([("code", name, with_code("evil.py", **values))]))
     yield from at(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hostile_tokenizers
-from hostile_data import HTML, NAMES, as_file_name
+from hostile_data import HTML, NAMES, TOLD, as_file_name
 from hostile_files import (
     CANARY,
     Input,
@@ -210,6 +210,7 @@ def natives() -> Iterator[Input]:
         "format of a path": {"format": "../../../x"}, "format of HTML": {"format": HTML},
         "pictures of 10^6 pixels": {"image_size": 10**6}, "strings of numbers": {"strings": [1, 2]},
         "no strings": {"strings": [], "token_ids": []}, "means of text": {"mean": ["a"]},
+        "commands for a terminal": {"image_signature": f"AB{TOLD}", "text_signature": TOLD, "dtype": TOLD},
     }.items():  # fmt: skip
         yield from at("native", "parity.json", iter([("json", name, changed(**values))]), seal)
     for name in ("sitecustomize.py", "rins_mm.py", "torch.so", "__init__.py"):

@@ -1,6 +1,7 @@
 """The table of inputs by commands, from the rows of hostile_session:  python tests/helpers/hostile_table.py ROWS …
 
-Writes docs/results/hostile.json and the table in docs/hostile_inputs.md.
+Writes docs/results/hostile.json and the table in docs/hostile_inputs.md. What stands there of commands
+and kinds that are not among the rows stays.
 """
 
 import json
@@ -53,6 +54,24 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def with_earlier(
+    table: list[dict[str, Any]], earlier: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The table, and what an earlier one says of commands and kinds that are not in it; in the order of commands."""
+    there = inputs_there()
+    rows = {(row["command"], row["thing"], row["kind"]): row for row in [*earlier, *table]}
+    return [
+        row | {"of": there[group]}
+        for group, row in sorted(rows.items(), key=lambda one: _place(*one[0]))
+        if group in there
+    ]
+
+
+def _place(command: str, thing: str, kind: str) -> tuple[int, str, str]:
+    names = [target.name for target in TARGETS]
+    return (names.index(command) if command in names else len(names)), thing, kind
+
+
 def page_table(table: list[dict[str, Any]]) -> str:
     """A row for each command."""
     lines = [
@@ -87,7 +106,7 @@ def main(paths: list[str]) -> None:
             row = json.loads(line)
             # A trial that was made again counts as it came out at last.
             rows[row["command"], row["thing"], row["kind"], row["name"]] = row
-    table = table_of(list(rows.values()))
+    table = with_earlier(table_of(list(rows.values())), json.loads(RESULTS.read_text()))
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in table) + "\n]\n")
     pattern = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
     PAGE.write_text(pattern.sub(lambda _: page_table(table), PAGE.read_text()))

@@ -5,11 +5,14 @@ from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.captions import CaptionConfig
 from data_pipelines.errors import UserError
 from data_pipelines.plain_values import from_plain
+from rins_mm import train
 from rins_mm.augment import AugmentationConfig
 from rins_mm.config import (
     EvaluationConfig,
@@ -279,3 +282,35 @@ def test_a_tokenizer_of_another_size_is_refused_with_the_flag_that_mends_it():
 def test_what_has_no_default_is_missed_by_its_name():
     with pytest.raises(ValueError, match="IndexShard lacks metadata_sha256, num_numbers"):
         from_plain(IndexShard, {"first_number": 0, "num_pictures": 1, "vectors_sha256": ""})
+
+
+TURNED = "a\x1b[2J\u202e.tar"
+
+
+def test_a_record_with_words_that_a_terminal_would_obey_is_refused_unless_they_are_the_folders_own(
+    tmp_path,
+):
+    told = replace(TrainConfig(), data=replace(TrainConfig().data, shards=(TURNED,)))
+    write_config(told, tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"holds characters that a terminal would obey"):
+        read_config(tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"a terminal would obey; give another name"):
+        validate(told, world_size=1)
+    write_config(replace(TrainConfig(), run_dir=TURNED), tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json").run_dir == TURNED
+
+
+def test_line_breaks_in_a_template_of_captions_are_none_of_them(tmp_path):
+    captions = CaptionConfig(kind="template", templates=("{title}\n\t{text}",))
+    config = replace(TrainConfig(), data=replace(TrainConfig().data, captions=captions))
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == config
+
+
+def test_a_run_of_a_record_alone_writes_into_no_folder_that_the_record_names(tmp_path):
+    write_config(replace(toy.config(), run_dir=str(tmp_path / "theirs")), tmp_path / "config.json")
+    assert train.parse([str(tmp_path / "config.json")]).config.run_dir == ""
+    with pytest.raises(UserError, match=r"add --run-dir FOLDER"):
+        train.main([str(tmp_path / "config.json")])
+    assert not (tmp_path / "theirs").exists()
+    assert train.parse([str(tmp_path)]).config.run_dir == str(tmp_path)
