@@ -22,6 +22,9 @@ from data_pipelines.plain_files import read_plain_json
 from data_pipelines.plain_values import from_plain
 from data_pipelines.stream import Stream
 
+MOST_KEYS = 1 << 20
+"""Of a batch: a recorded one may be of any size, and every sample of it is read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeysCommand:
@@ -80,6 +83,10 @@ def main(argv: list[str]) -> None:
             deny_lists=command.deny_lists,
             captions=command.captions,
             block_size=command.block_size,
+        )
+    if command.batch_size > MOST_KEYS:
+        raise UserError(
+            f"a batch of {command.batch_size:,} has more keys than are shown, {MOST_KEYS:,}; look at a smaller one"
         )
     # All bad samples are to be seen here, however many there are, and nothing is made in vain.
     config = replace(config, num_workers=command.workers, prefetch_batches=1, max_bad_fraction=1.0)

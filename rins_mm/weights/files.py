@@ -20,11 +20,22 @@ IN_FOLDERS = (
 INDEX = "model.safetensors.index.json"
 MOST_UNPACKING = 8
 SPARE_BYTES = 64 * 2**20
+MOST_TENSORS = 30_000
+"""A thousand blocks of thirty tensors; to find our names for more takes long."""
 TORCH_ENDINGS = (".pt", ".pth", ".bin")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of the weights in a folder. Raises UserError for what holds none."""
+    """The tensors of a file, or of the weights in a folder. Raises UserError for what holds none, or too many."""
+    tensors = _read(path)
+    if len(tensors) > MOST_TENSORS:
+        raise UserError(
+            f"{path} holds {len(tensors):,} tensors, and weights of a model at most {MOST_TENSORS:,}; use another copy"
+        )
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -57,7 +68,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
         return {name: t for file in files for name, t in read_tensors(folder / file).items()}
     for name in IN_FOLDERS:
         if (folder / name).is_file():
-            return read_weights(folder / name)
+            return _read(folder / name)
     raise UserError(f"{folder} holds no weights; it should have one of {', '.join(IN_FOLDERS)}")
 
 

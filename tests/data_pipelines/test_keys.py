@@ -80,6 +80,13 @@ def test_a_number_that_makes_no_sense_is_named(folder):
         main([f"{folder}/*.tar", "--world-size", "0"])
 
 
+def test_a_recorded_batch_of_any_size_is_not_begun(folder, tmp_path):
+    recorded = {"data": {"shards": [str(folder / "*.tar")]}, "batch_size": 10**7, "seed": 0}
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    with pytest.raises(UserError, match=r"a batch of 10,000,000 has more keys than are shown"):
+        main(["--run", str(tmp_path)])
+
+
 def test_the_list_of_tools_names_each_with_one_line(capsys):
     list_tools([])
     lines = capsys.readouterr().out.splitlines()[2:]
