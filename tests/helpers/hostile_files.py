@@ -143,6 +143,11 @@ def spoilt_json() -> Iterator[Spoiling]:
     """Each text in place of the file; and one so large that it would fill the memory."""
     for name, text in JSON_TEXTS.items():
         yield "json", name, lambda path, text=text: put(path, text)
+    yield (
+        "json",
+        "18 MB of empty objects",
+        lambda path: put(path, b'{"a": [' + b"{}," * 6_000_000 + b"{}]}"),
+    )
     yield "json", "600 MB of nothing", lambda path: sparse(path, 600 * 10**6, b'{"a": "')
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E501  (a case stands on one line)
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from hostile_files import (
 from hostile_settings import CONFIG_VALUES, OUTSIDE, RUN_VALUES
 from hostile_weights import (
     lying_arrays,
+    parquet_of,
     spoilt_archives,
     spoilt_parquet,
     spoilt_safetensors,
@@ -177,6 +179,10 @@ def results(thing: str, file: str) -> Iterator[Input]:
         "mistakes of nobody": {"results__0__mistakes": [{"picture": 10**9, "said": HTML}]},
         "mistakes that are numbers": {"results__0__mistakes": [1, 2, 3]},
         "pictures before the first": {"results__0__mistakes": [{"picture": -1}]},
+        "counts of words": {"results__0__num_pictures": "x"}, "no chance": {"results__0__chance": []},
+        "no intervals": {"results__0__intervals": None}, "classes of nothing": {"results__0__per_class": [{}]},
+        "a variant that is a number": {"results__0__variant": 5}, "models of lists": {"results__0__model": []},
+        "task of the whole disk": {"results__0__name": "zero_shot:folders:/", "results__0__mistakes": [{"picture": 0}]},
         "results that are texts": {"results": ["a", "b"]},
         "10^5 results": {"results": [{}] * 100_000},
     }  # fmt: skip
@@ -210,6 +216,8 @@ def natives() -> Iterator[Input]:
         "format of a path": {"format": "../../../x"}, "format of HTML": {"format": HTML},
         "pictures of 10^6 pixels": {"image_size": 10**6}, "strings of numbers": {"strings": [1, 2]},
         "no strings": {"strings": [], "token_ids": []}, "means of text": {"mean": ["a"]},
+        "pictures of 4,096 pixels": {"image_size": 4096}, "no means": {"mean": None}, "strings that are one number": {"strings": 5},
+        "one number for all ids": {"token_ids": [5]}, "kind of numbers that is none": {"dtype": "x"},
         "commands for a terminal": {"image_signature": f"AB{TOLD}", "text_signature": TOLD, "dtype": TOLD},
     }.items():  # fmt: skip
         yield from at("native", "parity.json", iter([("json", name, changed(**values))]), seal)
@@ -267,6 +275,33 @@ def indexes() -> Iterator[Input]:
         "signature of 10^9 calls": {"model__text_signature": "A^999999999B"},
     }.items():  # fmt: skip
         yield from at("index", "index.json", iter([("settings", name, changed(**values))]))
+    yield from at("index", "left_out.jsonl", spoilt_names())
+    for name in ("accelerators", "vectors", "metadata", ".unfinished"):
+        yield Input(thing="index", kind="link", name=f"{name} elsewhere", spoil=_moved(name))
+    for name, numbers in {
+        "numbers around the largest": [2**62, -(2**63)], "numbers that fall": [1, 0], "numbers twice": [1, 1],
+    }.items():  # fmt: skip
+        told = parquet_of(columns | {"number": numbers})
+        yield from at(
+            "index",
+            "metadata/00000.parquet",
+            iter([("parquet", name, lambda p, c=told: put(p, c))]),
+        )
+
+
+def _moved(name: str) -> Callable[[Path], None]:
+    """A part of the folder is a link to a folder beside it, with files of somebody else."""
+
+    def spoil(path: Path) -> None:
+        elsewhere = path.parent / "elsewhere"
+        if (path / name).exists():
+            shutil.move(path / name, elsewhere)
+        elsewhere.mkdir(exist_ok=True)
+        for file in ("faiss.bin", "faiss.json", ".mine.tmp", "lock", "journal.jsonl"):
+            put(elsewhere / file, b"somebody else's")
+        (path / name).symlink_to(elsewhere)
+
+    return spoil
 
 
 def weights() -> Iterator[Input]:

@@ -5,6 +5,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from hostile_cases import zipped
@@ -107,6 +108,15 @@ def spoilt_archives() -> Iterator[Spoiling]:
             b"\x5d\0\0", b"\x5e\xff\xff"
         ),
         "cut short": lambda: zipped({"a.npy": _header(9) + bytes(36)})[:-30],
+        "10^6 blocks of nothing": lambda: zipped(
+            {"img/Transformer/encoderblock/x.npy": npy("'<f4'", "(1000000, 0)")}
+        ),
+        "vectors for matrices": lambda: zipped(
+            {
+                f"{name}.npy": _header(1) + bytes(4)
+                for name in ("img/embedding/kernel", "img/head/kernel", "txt/pos_embedding")
+            }
+        ),
         "arrays of another model": lambda: zipped({"a.npy": _header(1) + bytes(4)}),
     }
     for name, make in archives.items():
@@ -189,6 +199,18 @@ def parquet_of(columns: dict[str, list]) -> bytes:
     return stream.getvalue()
 
 
+def _nothing(number: int) -> Any:
+    import pyarrow
+
+    return pyarrow.nulls(number, pyarrow.string())
+
+
+def _dates(number: int) -> Any:
+    import pyarrow
+
+    return pyarrow.array([2**30] * number, pyarrow.int32()).cast(pyarrow.date32())
+
+
 def spoilt_parquet(columns: dict[str, list]) -> Iterator[Spoiling]:
     """A sound table of these columns, damaged; and others."""
     sound = parquet_of(columns)
@@ -203,6 +225,11 @@ def spoilt_parquet(columns: dict[str, list]) -> Iterator[Spoiling]:
         "columns of other kinds": lambda: parquet_of({name: [1.5, None] for name in columns}),
         "lists in columns": lambda: parquet_of({name: [[["a"]], []] for name in columns}),
         "text of 200 MB": lambda: parquet_of({**columns, first: ["x" * 2 * 10**8] * len(columns[first])}),
+        "one text of 1 MB in 1,000 rows": lambda: parquet_of(
+            {**{name: [some[0]] * 1000 for name, some in columns.items()}, first: ["x" * 10**6] * 1000}
+        ),
+        "3 * 10^7 rows of nothing": lambda: parquet_of({name: _nothing(3 * 10**7) for name in columns}),
+        "dates past all years": lambda: parquet_of({**columns, "more": _dates(len(columns[first]))}),
         "no rows": lambda: parquet_of({name: [] for name in columns}),
         "nothing": lambda: b"",
         "CSV": lambda: b"file,caption\na,b\n",
