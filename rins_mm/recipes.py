@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import runpy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def load_config(source: str) -> TrainConfig:
     raise UserError(
         f"there is no recipe, run folder or file named {source!r}; recipes are {', '.join(nearest)}"
     )
+
+
+def config_to_train(source: str) -> TrainConfig:
+    """The configuration that `train` begins with: it writes into the folder that the user names, or the recipe."""
+    config = load_config(source)
+    if source in recipe_names():
+        return config
+    if Path(source).is_dir():
+        # The folder may have been moved since it was written.
+        return replace(config, run_dir=source)
+    # The folder that a record names is its writer's, who may be anybody.
+    return replace(config, run_dir="") if source.endswith(".json") else config
+
+
+def require_folder(config: TrainConfig) -> None:
+    """Raise UserError where no folder is named, as by a record of somebody's run."""
+    if not config.run_dir:
+        raise UserError(
+            "no folder is named for the run; add --run-dir FOLDER (a recorded config.json names its writer's)"
+        )
 
 
 def _from_recipe(source: str, names: Mapping[str, Any]) -> TrainConfig:

@@ -37,7 +37,7 @@ from rins_mm.matching import Plan, describe_plan, spent_before
 from rins_mm.models.adapters import adapter_parameters
 from rins_mm.models.draws import reachable_signatures
 from rins_mm.models.siglip import SigLIP
-from rins_mm.recipes import load_config, recipe_names
+from rins_mm.recipes import config_to_train, recipe_names, require_folder
 from rins_mm.run_folder import begin_run, open_run_tokenizer, refuse_existing_run, resume_run
 from rins_mm.run_log import RunLog, has_evaluation
 from rins_mm.run_plan import describe_run, resolve_steps
@@ -75,17 +75,10 @@ def parse(argv: list[str]) -> TrainCommand:
             f"the first word must be a recipe, not the flag {argv[0]!r}; recipes are {', '.join(recipe_names())}"
         )
     source, flags = ("emoji", ["--help"]) if asks_for_help else (argv[0], argv[1:])
-    config = load_config(source)
-    if source not in recipe_names() and os.path.isdir(source):
-        # The folder may have been moved since it was written.
-        config = replace(config, run_dir=source)
-    elif source.endswith(".json"):
-        # The folder that it names is its writer's, who may be anybody.
-        config = replace(config, run_dir="")
     return tyro.cli(
         TrainCommand,
         args=flags,
-        default=TrainCommand(config=config),
+        default=TrainCommand(config=config_to_train(source)),
         prog=f"python -m rins_mm.train {source}",
         description=f"Train {source}. Recipes: {', '.join(recipe_names())}.",
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
@@ -109,10 +102,7 @@ def main(argv: list[str]) -> None:
             )
         )
         return
-    if not config.run_dir:
-        raise UserError(
-            "no folder is named for the run; add --run-dir FOLDER (a recorded config.json names its writer's)"
-        )
+    require_folder(config)
     # Opened once for nothing: data that is missing should be known now, not at the first evaluation.
     open_tasks(config.evaluation.tasks, evaluation_data(config))
     set_threads(config.num_threads)
