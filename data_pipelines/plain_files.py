@@ -73,6 +73,32 @@ def parse_plain_json(text: str, without: frozenset[str] = frozenset()) -> Any:
         raise ValueError("it is too deep") from error
 
 
+def refuse_links(folder: Path, writer: str, mend: str, *, itself: bool = False) -> None:
+    """Raise UserError, with the mend, where a link lies anywhere in a folder that `writer` writes into.
+
+    What somebody else has put there could lead anywhere. With `itself`, the folder may be no link either.
+    """
+
+    def refuse(path: str) -> None:
+        if os.path.islink(path):
+            raise UserError(
+                f"{path} is a link, and {writer} writes into its folder; put there what it leads to, or {mend}"
+            )
+
+    def unseen(error: OSError) -> None:
+        # In a folder that cannot be listed, files can be written all the same.
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UserError(
+                f"{error.filename} cannot be searched for links ({error.strerror}); make it readable, or {mend}"
+            ) from error
+
+    if itself:
+        refuse(str(folder))
+    for place, folders, files in os.walk(folder, onerror=unseen):
+        for name in [*folders, *files]:
+            refuse(os.path.join(place, name))
+
+
 def require_modest_rows(metadata: Any) -> None:
     """Raise ValueError where the rows of a Parquet file, by its metadata, unpack to a megabyte each or more."""
     unpacked = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))

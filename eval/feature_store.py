@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from data_pipelines.plain_files import require_plain
 from data_pipelines.words import tell
 
 FORMAT_VERSION = 1
@@ -56,6 +57,7 @@ class FeatureStore:
             return None
         path = self._path(name)
         try:
+            require_plain(path)
             stored = _unpacked(name, path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None

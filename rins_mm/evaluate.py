@@ -17,6 +17,7 @@ from rich.console import Console
 
 from data_pipelines.cache import cache_folder
 from data_pipelines.errors import UserError, run_command
+from data_pipelines.plain_files import refuse_links
 from data_pipelines.words import say, tell
 from eval.embed import NOTHING_KEPT
 from eval.feature_store import FeatureStore, prompt_fingerprint
@@ -82,7 +83,7 @@ def main(argv: list[str]) -> None:
     check(command)
     # Every rank looks before any of them writes: the suite that follows begins with an exchange.
     out = output_file(command)
-    work = FeatureStore(out.with_name(f"{out.name}.work"))
+    work = open_work(out)
     torch.set_num_threads(command.num_threads)
     stop = StopRequest()
     with process_group(command.timeout_seconds) as ranks, stop.listening():
@@ -188,6 +189,14 @@ def output_file(command: EvaluateCommand) -> Path:
                 f"{path} exists already; give --overwrite to replace it, or name another file"
             )
     return out
+
+
+def open_work(out: Path) -> FeatureStore:
+    """What is kept beside the results until they are written. Raises UserError where links lie there."""
+    folder = out.with_name(f"{out.name}.work")
+    # It may have come with somebody else's run, and is removed in the end.
+    refuse_links(folder, "an evaluation", "name another file with --out", itself=True)
+    return FeatureStore(folder)
 
 
 def recorded_evaluation(run: Path) -> EvaluationConfig:

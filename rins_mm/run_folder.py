@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_object
+from data_pipelines.plain_files import read_plain_object, refuse_links
 from data_pipelines.tokenizers import Tokenizer, load_tokenizer
 from eval.ranks import Ranks
 from rins_mm.checkpoint import Checkpoint, complete_steps, newest_checkpoint
@@ -35,6 +35,7 @@ MAY_CHANGE = {
     "guard.spike_sigmas", "guard.spike_window",
 }  # fmt: skip
 """Settings that a resumed run may change without becoming another run."""
+_WRITER_AND_MEND = ("a run", "choose another --run-dir")
 
 
 def open_run_tokenizer(config: TrainConfig) -> Tokenizer:
@@ -46,22 +47,11 @@ def open_run_tokenizer(config: TrainConfig) -> Tokenizer:
 def refuse_existing_run(config: TrainConfig) -> None:
     """Never write a new run over an old one, or through links that lie in its folder."""
     run_dir = Path(config.run_dir)
-    _refuse_links(run_dir)
+    refuse_links(run_dir, *_WRITER_AND_MEND)
     if (run_dir / "config.json").exists() or complete_steps(run_dir):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or choose another --run-dir"
         )
-
-
-def _refuse_links(run_dir: Path) -> None:
-    # A run's files are appended to and replaced: in a folder of somebody else they could lead anywhere.
-    for place, folders, files in os.walk(run_dir):
-        for name in [*folders, *files]:
-            if os.path.islink(path := os.path.join(place, name)):
-                raise UserError(
-                    f"{path} is a link, and a run writes into its folder; put there what it leads to, "
-                    "or choose another --run-dir"
-                )
 
 
 def resume_run(
@@ -69,7 +59,7 @@ def resume_run(
 ) -> Checkpoint | None:
     """The newest checkpoint of the run that `config` continues; None where it has not got that far."""
     run_dir = Path(config.run_dir)
-    _refuse_links(run_dir)
+    refuse_links(run_dir, *_WRITER_AND_MEND)
     if not (run_dir / "config.json").exists():
         if complete_steps(run_dir):
             raise UserError(

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import refuse_links
 from data_pipelines.progress import with_progress
 from data_pipelines.shard_writer import sha256_of_file
 from data_pipelines.words import tell
@@ -66,14 +67,20 @@ class Accelerator:
 def open_accelerator(index: Index, kind: str) -> Accelerator:
     """The accelerator of an index, from the file beside it or made anew; standard error tells which.
 
-    Raises UserError where its library is not installed.
+    Raises UserError where its library is not installed, where the index holds no vectors or some that
+    are not finite, and where links lie in the place that it would be kept in.
     """
     library = _library(kind)
+    if not index.num_rows:
+        raise UserError(
+            f"{index.folder} has no vectors, and {kind} is made of them; add pictures, or search exactly"
+        )
     made_of = _made_of(index, kind)
     path = index.folder / "accelerators" / f"{kind}.bin"
     settings, data = read_sealed(path, made_of)
     if settings is not None:
         return _accelerator(library, kind, _loaded(library, kind, data), settings)
+    refuse_links(path.parent, "an index", "search exactly", itself=True)
     _require_whole(index)
     inner = _made(library, index, kind)
     settings = _chosen_effort(library, index, kind, inner)

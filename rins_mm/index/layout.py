@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_json
+from data_pipelines.plain_files import read_plain_json, refuse_links
 from data_pipelines.plain_values import from_plain
 from data_pipelines.whole_files import write_whole
 
@@ -130,7 +130,7 @@ def read_facts(folder: Path) -> IndexFacts:
         )
     data = read_object(path)
     version, dtype = data.pop("format_version", None), data.pop("dtype", None)
-    if version != FORMAT_VERSION or dtype != DTYPE:
+    if not _is_read(version) or dtype != DTYPE:
         raise UserError(
             f"{path} has format_version {version!r} and dtype {dtype!r}; this version of rins_mm "
             f"reads {FORMAT_VERSION} and {DTYPE!r}"
@@ -183,7 +183,8 @@ def _check(facts: _JsonFacts, left_out: Mapping[str, Any]) -> None:
 
 
 def write_removed(folder: Path, numbers: list[int]) -> None:
-    """Write the numbers of all removed pictures, in order."""
+    """Write the numbers of all removed pictures, in order. Raises UserError where links lie in the folder."""
+    refuse_links_of_index(folder)
     text = json.dumps({"format_version": FORMAT_VERSION, "numbers": sorted(set(numbers))})
     write_whole(folder / REMOVED, text + "\n", overwrite=True)
 
@@ -193,12 +194,27 @@ def read_removed(folder: Path) -> list[int]:
     path = folder / REMOVED
     if not path.exists():
         return []
-    numbers = read_object(path).get("numbers")
+    data = read_object(path)
+    version, numbers = data.get("format_version", FORMAT_VERSION), data.get("numbers")
+    if not _is_read(version):
+        raise UserError(
+            f"{path} has format_version {version!r}; this version of rins_mm reads {FORMAT_VERSION}"
+        )
     if not isinstance(numbers, list) or not all(
         type(number) is int and 0 <= number < MAX_NUMBER for number in numbers
     ):
         raise damaged(path, "numbers is not a list of numbers of pictures")
     return numbers
+
+
+def _is_read(version: Any) -> bool:
+    # True equals 1.
+    return type(version) is int and version == FORMAT_VERSION
+
+
+def refuse_links_of_index(folder: Path) -> None:
+    """Raise UserError where links lie in the folder of an index that is to be written to."""
+    refuse_links(folder, "an index", "take another folder")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -148,12 +148,16 @@ class Index:
         return self.rows(slice(first, int(places[-1]) + 1))[torch.from_numpy(places - first)]
 
     def gathered(self, places: Int64[np.ndarray, " n"]) -> Float32[Tensor, "n E"]:
-        """Vectors of any few rows, read one by one: the rest of an index stays on the disk."""
+        """Vectors of any few rows, read one by one: the rest of an index stays on the disk.
+
+        Raises UserError where one is not finite.
+        """
         rows = np.empty((len(places), self.facts.width), dtype=np.float32)
         shards = np.searchsorted(self._ends, places, side="right") - 1
         for shard in np.unique(shards):
             here = shards == shard
             rows[here] = self._vectors[shard][places[here] - self._ends[shard]]
+            self._require_finite(int(shard), rows[here])
         return _unit(rows)
 
     def tiles(
@@ -176,12 +180,13 @@ class Index:
             part = self._vectors[shard][place : place + stop - at]
             filled = rows[at - start : at - start + len(part)]
             filled[:] = part
-            if not np.isfinite(filled).all():
-                raise damaged(
-                    vectors_path(self.folder, shard), "it has numbers that are not finite"
-                )
+            self._require_finite(shard, filled)
             at += len(part)
         return _unit(rows)
+
+    def _require_finite(self, shard: int, rows: Float32[np.ndarray, "n E"]) -> None:
+        if not np.isfinite(rows).all():
+            raise damaged(vectors_path(self.folder, shard), "it has numbers that are not finite")
 
     def _locate(self, row: int) -> tuple[int, int]:
         """(Shard, place in it) of a row."""

@@ -21,6 +21,8 @@ from rins_mm.index.layout import require_file
 KEY_BYTES = 32
 MAX_BYTES = 2**40
 _MAGIC = b"rins_mm sealed 1\n"
+_SEAL_BYTES = 64
+_READ_BYTES = 2**20
 
 
 def read_sealed(path: Path, made_of: str) -> tuple[dict[str, Any] | None, bytes]:
@@ -32,16 +34,14 @@ def read_sealed(path: Path, made_of: str) -> tuple[dict[str, Any] | None, bytes]
         return None, b""
     try:
         require_file(path, most=MAX_BYTES)
-        content = path.read_bytes()
-        head, content = content[: len(_MAGIC)], content[len(_MAGIC) :]
-        seal, facts, data = content.split(b"\n", 2)
-        if head == _MAGIC and hmac.compare_digest(seal.decode(), _seal(facts, data)):
-            told = json.loads(facts)
-            if told["made of"] == made_of:
-                return told["settings"], data
-            reason = "was made of other vectors"
-        else:
+        found = _unsealed(path)
+        if found is None:
             reason = "was not made by this user's programs, or is damaged"
+        else:
+            told = json.loads(found[0])
+            if told["made of"] == made_of:
+                return told["settings"], found[1]
+            reason = "was made of other vectors"
     except (OSError, UserError, ValueError) as error:
         reason = f"cannot be read ({error})"
     tell(f"{path} {reason}, and is made anew")
@@ -63,6 +63,27 @@ def write_sealed(path: Path, made_of: str, settings: dict[str, Any], data: bytes
         tell(f"{path} cannot be kept ({error.strerror})")
         with suppress(OSError):
             unfinished.unlink()
+
+
+def _unsealed(path: Path) -> tuple[bytes, bytes] | None:
+    """Facts and data behind a right seal; None behind any other. Raises ValueError where there is none."""
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("it does not begin as a sealed file")
+        seal, newline = file.read(_SEAL_BYTES), file.read(1)
+        if newline != b"\n":
+            raise ValueError("it has no seal")
+        start = file.tell()
+        # In parts: what somebody else has made may be larger than the memory.
+        digest = hmac.new(_key(), digestmod=hashlib.sha256)
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+        if not hmac.compare_digest(seal, digest.hexdigest().encode()):
+            return None
+        file.seek(start)
+        facts, data = file.readline().removesuffix(b"\n"), file.read()
+    # Once more: it may have been written to since.
+    return (facts, data) if hmac.compare_digest(seal, _seal(facts, data).encode()) else None
 
 
 def _seal(facts: bytes, data: bytes) -> str:

@@ -24,6 +24,7 @@ from data_pipelines.words import tell
 from rins_mm.index.layout import (
     INDEX,
     LEFT_OUT,
+    MAX_JSON_BYTES,
     REMOVED,
     UNFINISHED,
     IndexShard,
@@ -31,6 +32,8 @@ from rins_mm.index.layout import (
     metadata_path,
     read_facts,
     read_object,
+    refuse_links_of_index,
+    require_file,
     vectors_path,
 )
 
@@ -83,14 +86,17 @@ def begin_or_go_on(
     """Make ready for the shards at these places, and say on standard error what is there already.
 
     Afterwards a shard is whole if and only if there is a record of it. Returns the lock, to be kept
-    open as long as the build goes on. Raises UserError where the folder holds something else, where
-    what is unfinished had another plan, or while another build goes on there.
+    open as long as the build goes on. Raises UserError where the folder holds something else or links,
+    where what is unfinished had another plan, or while another build goes on there.
     """
     unfinished = folder / UNFINISHED
     _forget_what_was_finished(folder)
     _refuse(folder, plan, overwrite=overwrite)
+    refuse_links_of_index(folder)
     unfinished.mkdir(parents=True, exist_ok=True)
-    lock = (unfinished / "lock").open("a+b")
+    if (path := unfinished / "lock").exists():
+        require_file(path, most=MAX_JSON_BYTES)
+    lock = path.open("a+b")
     try:
         _take(lock, folder)
         if overwrite:
@@ -203,9 +209,12 @@ def _is_whole(folder: Path, place: int, shard: IndexShard) -> bool:
 def read_left_out(folder: Path) -> list[LeftOut]:
     """The pictures that could not be used, in the order of their numbers. Raises UserError."""
     path = folder / LEFT_OUT
+    if not path.exists():
+        return []
+    require_file(path, most=MAX_JSON_BYTES)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [from_plain(LeftOut, json.loads(line)) for line in lines]
+        with path.open(encoding="utf-8") as file:
+            return [from_plain(LeftOut, json.loads(line)) for line in file]
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, str(error)) from error
 

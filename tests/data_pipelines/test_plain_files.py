@@ -1,11 +1,17 @@
 """Files of others: what is none is not waited for, what is large is not read, and JSON has no traps."""
 
+import errno
 import os
 
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import parse_plain_json, read_plain_json, require_plain
+from data_pipelines.plain_files import (
+    parse_plain_json,
+    read_plain_json,
+    refuse_links,
+    require_plain,
+)
 from data_pipelines.prepare import caption_tables
 
 
@@ -55,3 +61,25 @@ def test_a_table_with_a_line_without_end_is_refused_and_not_cut(tmp_path, monkey
         assert next(lines).startswith('{"file"')
         with pytest.raises(UserError, match="has a line of more than 40 characters"):
             next(lines)
+
+
+def test_links_in_a_folder_are_refused_and_where_it_is_asked_the_folder_too(tmp_path):
+    (tmp_path / "disk" / "a").mkdir(parents=True)
+    (tmp_path / "named").symlink_to(tmp_path / "disk")
+    words = ("a test", "take another folder")
+    refuse_links(tmp_path / "named", *words)
+    refuse_links(tmp_path / "not there", *words, itself=True)
+    with pytest.raises(UserError, match=r"named is a link, and a test writes.*take another folder"):
+        refuse_links(tmp_path / "named", *words, itself=True)
+    (tmp_path / "disk" / "a" / "b").symlink_to("gone")
+    with pytest.raises(UserError, match="a/b is a link"):
+        refuse_links(tmp_path / "named", *words)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_one_without_links(tmp_path, monkeypatch):
+    def denied(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match=r"cannot be searched for links \(Permission denied\)"):
+        refuse_links(tmp_path, "a test", "take another folder")

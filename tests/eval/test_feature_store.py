@@ -1,5 +1,6 @@
 """Files of vectors: whole or as good as none, and never those of something else."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def test_what_cannot_be_kept_is_told_once_and_stops_nothing(tmp_path, capsys):
     store.save(NAME, ROWS)
     assert store.load(NAME) is None
     assert capsys.readouterr().err.count("cannot be kept") == 1
+
+
+def test_a_pipe_in_place_of_vectors_is_not_waited_for(store, capsys):
+    store.folder.mkdir()
+    os.mkfifo(path_of(store))
+    assert store.load(NAME) is None
+    assert "it is not a plain file" in capsys.readouterr().err
 
 
 def test_only_what_belongs_to_the_store_is_removed(store):

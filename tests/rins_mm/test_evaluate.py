@@ -204,6 +204,16 @@ def test_a_folder_that_is_nothing_of_ours_is_a_mistake(tmp_path):
         evaluate.main([str(tmp_path), "--tasks", TASK])
 
 
+@pytest.mark.parametrize("name", ["eval.json.work", f"eval.json.work/{'a' * 64}"])
+def test_nothing_is_kept_or_removed_through_links_in_the_place_of_the_work(tmp_path, name):
+    (tmp_path / "elsewhere" / ("b" * 64)).mkdir(parents=True)
+    (tmp_path / "run" / name).parent.mkdir(parents=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"{name} is a link.*--out"):
+        evaluate.main([str(tmp_path / "run"), "--tasks", TASK])
+    assert [entry.name for entry in (tmp_path / "elsewhere").iterdir()] == ["b" * 64]
+
+
 def test_data_named_on_the_command_line_or_in_the_record_reaches_the_task(run, tmp_path):
     (tmp_path / "cats").mkdir()
     argv = [str(run), "--out", str(tmp_path / "eval.json"), "--tasks", "zero_shot:imagenet"]

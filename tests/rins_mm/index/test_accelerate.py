@@ -5,13 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy_index import unit_rows, write_index
+from toy_index import facts_of, unit_rows, write_index
 
 from rins_mm.index import accelerate
 from rins_mm.index.accelerate import open_accelerator, search_with
-from rins_mm.index.layout import write_removed
+from rins_mm.index.layout import (
+    IndexShard,
+    metadata_path,
+    vectors_path,
+    write_facts,
+    write_removed,
+)
 from rins_mm.index.opened import open_index
 from rins_mm.index.search import search
+from rins_mm.index.shards import write_metadata, write_vectors
 
 pytest.importorskip("faiss")
 pytest.importorskip("usearch")
@@ -119,3 +126,41 @@ def test_where_nothing_can_be_kept_it_is_made_all_the_same(folder, monkeypatch, 
     accelerator = open_accelerator(open_index(folder), "faiss")
     assert accelerator.recall > 0.9
     assert "cannot be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["accelerators", "accelerators/faiss.bin"])
+def test_none_is_kept_where_links_lead_elsewhere(folder, tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "faiss.bin").write_text("precious")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere" / name.partition("/")[2])
+    with pytest.raises(accelerate.UserError, match=f"{name} is a link.*search exactly"):
+        open_accelerator(open_index(folder), "faiss")
+    assert [file.read_text() for file in (tmp_path / "elsewhere").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("kind", ["faiss", "usearch"])
+def test_vectors_that_are_not_finite_make_no_accelerator(vectors, tmp_path, kind):
+    spoilt = vectors[:200].copy()
+    spoilt[7, 3] = np.nan
+    index = open_index(write_index(tmp_path / "index", spoilt))
+    with pytest.raises(
+        accelerate.UserError, match=r"00000\.npy is damaged: it has numbers that are"
+    ):
+        open_accelerator(index, kind)
+    with pytest.raises(accelerate.UserError, match="numbers that are not finite"):
+        index.gathered(np.array([7]))
+
+
+@pytest.mark.parametrize("kind", ["faiss", "faiss-pq", "usearch"])
+def test_an_index_without_vectors_has_no_accelerator(tmp_path, kind):
+    shard = IndexShard(
+        first_number=0,
+        num_numbers=1,
+        num_pictures=0,
+        vectors_sha256=write_vectors(vectors_path(tmp_path, 0), np.empty((0, 16), np.float16)),
+        metadata_sha256=write_metadata(metadata_path(tmp_path, 0), []),
+    )
+    write_facts(tmp_path, facts_of([shard], 16, 1, 1))
+    with pytest.raises(accelerate.UserError, match=r"has no vectors.*search exactly"):
+        open_accelerator(open_index(tmp_path), kind)

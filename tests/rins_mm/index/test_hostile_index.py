@@ -14,10 +14,16 @@ import torch
 from toy_index import row, unit_rows, write_index
 
 from data_pipelines.errors import UserError
-from rins_mm.index.layout import MAX_PICTURES_PER_SHARD, metadata_path, vectors_path
+from rins_mm.index.layout import (
+    MAX_PICTURES_PER_SHARD,
+    metadata_path,
+    vectors_path,
+    write_removed,
+)
 from rins_mm.index.opened import open_index
 from rins_mm.index.search import search
-from rins_mm.index.shards import write_metadata
+from rins_mm.index.shards import write_metadata, write_vectors
+from rins_mm.index.unfinished import FIRST_SHARD, begin_or_go_on, read_left_out
 from rins_mm.index.verify import verify
 
 
@@ -78,12 +84,33 @@ def rows(count: int, first: int = 0) -> Callable[[Path], None]:
     return lambda folder: write_metadata(metadata_path(folder, 0), made) and None
 
 
+def numbered(numbers: list[int]) -> Callable[[Path], None]:
+    """The first shard has pictures of these numbers, by index.json too."""
+
+    def write(folder: Path) -> None:
+        made = [row(number, width=1) for number in numbers]
+        write_vectors(vectors_path(folder, 0), unit_rows(len(made), 8).astype(np.float16))
+        write_metadata(metadata_path(folder, 0), made)
+        changed(shards__0__num_pictures=len(made))(folder)
+
+    return write
+
+
 def replaced(path: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
     def replace(folder: Path) -> None:
         (folder / path).unlink()
         make(folder / path)
 
     return replace
+
+
+def sparse(path: Path) -> None:
+    path.write_bytes(b"")
+    os.truncate(path, 2**40)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 GOOD = b"\0\0" * 29 * 8
@@ -110,6 +137,11 @@ CASES = {
     "too few rows": (rows(28), "it has 28 rows for 29 pictures"),
     "too many rows": (rows(30), "it has 30 rows for 29 pictures"),
     "numbers of another shard": (rows(29, first=20), "are not in order, or not those"),
+    "numbers so far apart that no difference holds them": (
+        numbered([2**62, -(2**63), -(2**62), -1]), "are not in order, or not those",
+    ),
+    "numbers below those of the shard": (numbered([-1, 0, 1, 2]), "are not in order, or not those"),
+    "a number twice": (numbered([0, 1, 1, 2]), "are not in order, or not those"),
     "other columns": (table({"number": list(range(29))}), "its columns are"),
     "no Parquet": (lambda folder: metadata_path(folder, 0).write_bytes(b"PAR1PAR1"), "is damaged"),
     "no JSON": (lambda folder: (folder / "index.json").write_text("{"), "it is no JSON"),
@@ -126,10 +158,19 @@ CASES = {
     "fewer numbers": (changed(sources__0__num_numbers=3), "the shards hold"),
     "a width without end": (changed(width=10**15), "width is"),
     "true for a number": (changed(width=True), "width is True"),
+    "true for the format": (changed(format_version=True), "format_version True"),
     "no sources": (changed(sources=[]), "there are no sources"),
     "causes of any kind": (changed(left_out={"x": "y"}), "other than counts"),
     "removed words": (
         lambda folder: (folder / "removed.json").write_text('{"numbers": ["../x"]}'), "removed.json is",
+    ),
+    "removed in another format": (
+        lambda folder: (folder / "removed.json").write_text('{"format_version": 99, "numbers": [1]}'),
+        "removed.json has format_version 99",
+    ),
+    "removed in the format true": (
+        lambda folder: (folder / "removed.json").write_text('{"format_version": true, "numbers": [1]}'),
+        "removed.json has format_version True",
     ),
     "removed fractions": (
         lambda folder: (folder / "removed.json").write_text('{"numbers": [1e400]}'), "removed.json is",
@@ -189,3 +230,50 @@ def test_pictures_at_an_address_are_fetched_only_when_the_user_names_it(folder):
 
 def test_the_largest_shard_that_may_be_claimed_is_bounded():
     assert MAX_PICTURES_PER_SHARD * 65_536 * 2 < 2**40
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"), sparse]
+)
+def test_a_list_of_what_was_left_out_that_is_no_bounded_file_is_not_read(folder, make):
+    make(folder / "left_out.jsonl")
+    with pytest.raises(
+        UserError, match=r"left_out\.jsonl is damaged: it (is not a file|has .* bytes)"
+    ):
+        read_left_out(folder)
+    assert any("left_out.jsonl is damaged" in line for line in verify(open_index(folder)))
+
+
+LINKS = ["vectors", "metadata", "accelerators", ".unfinished", ".unfinished/lock", "removed.json"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_nothing_is_written_or_removed_through_links_in_an_index(folder, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    if (folder / name).exists():
+        (folder / name).rename(elsewhere)
+    elif "." not in name:
+        elsewhere.mkdir()
+        (elsewhere / ".mine.tmp").write_text("precious")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(elsewhere)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        begin_or_go_on(folder, {FIRST_SHARD: 2}, [2], overwrite=False)
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        write_removed(folder, [3])
+    assert contents(tmp_path) == before
+
+
+def test_an_index_whose_folder_the_user_has_linked_is_written_to(folder, tmp_path):
+    (tmp_path / "named").symlink_to(folder)
+    begin_or_go_on(tmp_path / "named", {FIRST_SHARD: 2}, [2], overwrite=False).close()
+    write_removed(tmp_path / "named", [3])
+    assert open_index(tmp_path / "named").num_pictures == 39
+
+
+def test_a_pipe_in_place_of_the_lock_is_refused(folder):
+    (folder / ".unfinished").mkdir()
+    os.mkfifo(folder / ".unfinished" / "lock")
+    with pytest.raises(UserError, match="lock is damaged: it is not a file"):
+        begin_or_go_on(folder, {FIRST_SHARD: 2}, [2], overwrite=False)
