@@ -21,9 +21,11 @@ def write_whole(path: Path, text: str, *, overwrite: bool) -> None:
     refuse_existing([path], overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # In a folder of somebody else a link may lie there for every number of a process.
+    unfinished.unlink(missing_ok=True)
     try:
         # A key or a caption from outside may hold half a surrogate pair.
-        with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with unfinished.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
