@@ -148,7 +148,7 @@ def _prepare_ours(side: Side, work: Work, folder: Path) -> list[str]:
         schedule=ScheduleConfig(warmup_samples=0),
     )
     write_config(config, folder / "recipe.json")
-    return ["-m", "rins_mm.train", str(folder / "recipe.json")]
+    return ["-m", "rins_mm.train", str(folder / "recipe.json"), "--run-dir", config.run_dir]
 
 
 def _prepare_peer(side: Side, work: Work, folder: Path) -> list[str]:

@@ -86,7 +86,15 @@ def start(job: Job) -> Running:
     run.parent.mkdir(parents=True, exist_ok=True)
     recorded, log = run.parent / f"{job.name}.json", run.parent / f"{job.name}.log"
     write_config(job.config, recorded)
-    command = [sys.executable, "-m", "rins_mm.train", str(recorded), "--resume"]
+    command = [
+        sys.executable,
+        "-m",
+        "rins_mm.train",
+        str(recorded),
+        "--run-dir",
+        str(run),
+        "--resume",
+    ]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,

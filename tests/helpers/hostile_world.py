@@ -157,7 +157,7 @@ def _own_models(world: Path) -> None:
         evaluation=replace(config.evaluation, tasks=(f"retrieval:{world / 'shard' / 'a.tar'}",)),
     )  # fmt: skip
     write_config(config, world / "config.json")
-    command("rins_mm.train", world / "config.json")
+    command("rins_mm.train", world / "config.json", "--run-dir", world / "run")
     _weights_of_timm(world)
     for name in ("native", "hf", "pt2"):
         out = world / ("native" if name == "native" else f"export_{name}")
