@@ -13,24 +13,65 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from data_pipelines.captions import MAX_CAPTION_CHARACTERS
 from data_pipelines.errors import UserError
 from eval.embed import BLOCK, NOTHING_KEPT, embed_texts
 from eval.encoder import DualEncoder
 from eval.feature_store import FeatureStore, key_of, prompt_fingerprint, surroundings_of
 from eval.ranks import Ranks
 from eval.task_kinds import ZeroShotTask
+from eval.texts import cause_against
 
 SENTENCES_AT_ONCE = 8192
 """How many sentences are held as vectors at once: 80 for each of 1,000 classes fill gigabytes."""
 CALLS_AT_ONCE = 16
 """But no fewer calls of the encoder than this: ranks share them."""
+MOST_SENTENCES = 2_000_000
+"""Of a task: the 21,841 classes of ImageNet-21k have 1.7 million in OpenAI's 80 sentences."""
+MOST_BYTES = 120_000_000
+"""Of all of them together in memory; those have 52 million. A sentence that is not ASCII may take 4 a character."""
 
 
 def sentences_of(task: ZeroShotTask) -> list[list[str]]:
-    """The sentences of each class: the data set's own, or its name in each template."""
+    """The sentences of each class: the data set's own, or its name in each template.
+
+    Raises UserError for names that are no texts, and for more sentences, or longer ones, than there may be.
+    """
     if task.class_sentences is not None:
         return task.class_sentences
+    for number, name in enumerate(task.class_names):
+        if cause := cause_against(name):
+            raise UserError(
+                f"{task.name}: class {number:,} is called {name[:60]!r}, which is no text to embed ({cause}); "
+                "mend the names of the classes"
+            )
+    _refuse_large(task)
     return [[text.replace("{}", name) for text in task.templates] for name in task.class_names]
+
+
+def _refuse_large(task: ZeroShotTask) -> None:
+    """Raise UserError where names in templates would be too many sentences, or too long, before any is written."""
+    names = [len(name) for name in task.class_names]
+    places = [text.count("{}") for text in task.templates]
+    bare = [len(text) - 2 * n for text, n in zip(task.templates, places, strict=True)]
+    most = max(names, default=0)
+    longest = max((length + n * most for length, n in zip(bare, places, strict=True)), default=0)
+    if longest > MAX_CAPTION_CHARACTERS:
+        raise UserError(
+            f"{task.name}: a class name in a template would be a sentence of {longest:,} characters, and "
+            f"{MAX_CAPTION_CHARACTERS:,} is the limit; shorten the names or the templates"
+        )
+    number, num_bytes = len(names) * len(bare), 0
+    plain = [len(name) for name in task.class_names if name.isascii()]
+    groups = [(len(some), sum(some)) for some in (names, plain)]
+    for text, length, n in zip(task.templates, bare, places, strict=True):
+        in_all, in_plain = (length * how_many + n * long for how_many, long in groups)
+        num_bytes += 4 * in_all - (3 * in_plain if text.isascii() else 0)
+    if number > MOST_SENTENCES or num_bytes > MOST_BYTES:
+        raise UserError(
+            f"{task.name}: {len(names):,} class names in {len(bare):,} templates would be {number:,} sentences of "
+            f"up to {num_bytes:,} bytes, and {MOST_SENTENCES:,} of {MOST_BYTES:,} are the limit; give fewer templates"
+        )
 
 
 def class_features(

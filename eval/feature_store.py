@@ -133,7 +133,12 @@ def key_of(*parts: Any) -> str:
 
 def prompt_fingerprint(sentences: Sequence[Any]) -> str:
     """A hash of strings, or of lists of strings, in their order."""
-    return hashlib.sha256(json.dumps(sentences).encode()).hexdigest()
+    digest = hashlib.sha256(b"[")
+    for number, item in enumerate(sentences):
+        # The JSON of the whole list, which may be long, piece by piece.
+        digest.update(f"{', ' if number else ''}{json.dumps(item)}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def surroundings_of(encoder: object) -> list[Any]:

@@ -80,7 +80,12 @@ def _list_rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
 
 
 def _kaggle_rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
-    lines = list(csv.reader(read_text(path, "labels").splitlines()))
+    try:
+        lines = list(csv.reader(read_text(path, "labels").splitlines()))
+    except csv.Error as error:
+        raise UserError(
+            f"{path} is no table ({error}); take the file as it was downloaded"
+        ) from error
     if not lines or lines[0] != ["ImageId", "PredictionString"]:
         raise UserError(
             f"{path} does not begin with ImageId,PredictionString as Kaggle's file does; "
@@ -128,14 +133,16 @@ def _synsets_of_kit(meta: Path) -> dict[str, str]:
             f"reading {meta} needs the package scipy; install it with pip install scipy, "
             f"or put a {KAGGLE} there"
         ) from error
-    _refuse_large(meta)
     try:
+        _refuse_large(meta)
         rows: Any = loadmat(meta, squeeze_me=True, variable_names=["synsets"])["synsets"]
         table = {
             str(int(row["ILSVRC2012_ID"])): str(row["WNID"])
             for row in rows
             if int(row["num_children"]) == 0
         }
+    except UserError:
+        raise
     # A parser of C structures meets hostile bytes with nearly any exception there is.
     except Exception as error:
         raise UserError(
@@ -155,11 +162,11 @@ def _refuse_large(meta: Path) -> None:
     if size <= MAX_MAT_BYTES:
         data = meta.read_bytes()
         at = 128
-        while at + 8 <= size:
+        while at + 8 <= size and unpacked <= MAX_MAT_BYTES:
             length = int.from_bytes(data[at + 4 : at + 8], "little")
             if int.from_bytes(data[at : at + 4], "little") == 15:
-                packed = zlib.decompressobj()
-                unpacked += len(packed.decompress(data[at + 8 : at + 8 + length], MAX_MAT_BYTES))
+                packed, most = zlib.decompressobj(), MAX_MAT_BYTES + 1 - unpacked
+                unpacked += len(packed.decompress(data[at + 8 : at + 8 + length], most))
             at += 8 + length
     if unpacked > MAX_MAT_BYTES:
         raise UserError(

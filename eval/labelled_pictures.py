@@ -4,6 +4,7 @@ A folder for each class; one folder or one raw tar with a label file; WebDataset
 have a .cls beside the picture.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,8 +142,9 @@ def _labels_of(
     stems = [picture_stem(name) for name in names]
     if not stems:
         raise UserError(f"{where} holds no pictures; give the tar or folder that has them")
-    if len(set(stems)) < len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
+    counts = Counter(stems)
+    if len(counts) < len(stems):
+        twice = next(stem for stem, count in counts.items() if count > 1)
         raise UserError(f"{where} holds several pictures called {twice}; labels go by names")
     unlabelled = [name for name, stem in zip(names, stems, strict=True) if stem not in synset_of]
     if unlabelled:

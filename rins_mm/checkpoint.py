@@ -33,6 +33,13 @@ FORMAT_VERSION = 2
 MANIFEST = "MANIFEST.json"
 SEAL = "manifest_sha256"
 
+REAL_KINDS = frozenset({
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool,
+    torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+})  # fmt: skip
+"""What tensors may be of: complex numbers would lose a half, and torch cannot copy the smallest kinds."""
+
 
 class DamagedCheckpoint(UserError):  # noqa: N818  (what it is, not what it is raised as)
     """A checkpoint or export that is not what was written; the line names the file."""
@@ -80,13 +87,25 @@ def save_tensors(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises UserError where it is missing or is none."""
+    """The tensors of a safetensors file, of real numbers. Raises UserError where it is missing or is none."""
     try:
         require_plain(path)
-        return load_file(path)
+        tensors = load_file(path)
     # Sizes past all bounds are the errors of whoever reckons with them.
     except (OSError, SafetensorError, RuntimeError, ValueError, OverflowError) as error:
         raise UserError(f"cannot read the tensors in {path}: {error}; use another copy") from error
+    require_real(tensors, path)
+    return tensors
+
+
+def require_real(tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Raise UserError for tensors whose kind is none of REAL_KINDS."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in REAL_KINDS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{name[:100]} in {source} is of the kind {kind}, which no weights here have; save it as float32"
+            )
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import sentencepiece
 from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import Tokenizer, read_model
 from data_pipelines.words import tell
+from eval.texts import cause_against
 from rins_mm.checkpoint import load_weights, weights
 from rins_mm.config import EMOJI_TOKENIZER, InitConfig, TokenizerConfig, TrainConfig
 from rins_mm.encoder import load_encoder
@@ -134,9 +135,10 @@ def _check_tokenizer(
             "set --text.padding siglip"
         )
     table = loaded.tensors.get("text_tower.token_embedding.weight")
-    if table is not None and len(table) != tokenizer.vocab_size:
+    num_ids = 0 if table is None or not table.ndim else len(table)
+    if table is not None and num_ids != tokenizer.vocab_size:
         raise UserError(
-            f"{where} has {len(table)} token ids, and the tokenizer of this run {tokenizer.vocab_size}; give the "
+            f"{where} has {num_ids} token ids, and the tokenizer of this run {tokenizer.vocab_size}; give the "
             "tokenizer of the weights with --tokenizer.model-file and --tokenizer.vocab-size"
         )
     file = EMOJI_TOKENIZER if config.model_file == "emoji" else Path(config.model_file)
@@ -164,6 +166,11 @@ def _check_pad_token(
     piece = named.get("content") if isinstance(named, dict) else named
     if not isinstance(piece, str):
         return
+    if cause := cause_against(piece):
+        raise UserError(
+            f"{where} fills rows with {piece[:60]!r}, which is no token ({cause}); mend pad_token in "
+            "tokenizer_config.json"
+        )
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(read_model(file))
     expected = processor.piece_to_id(piece)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rins_mm.weights.files import MOST_TENSORS
 from rins_mm.weights.names import IMAGE, TEXT, joined, renamed
 
 _IMAGE_BLOCK = r"img/Transformer/encoderblock_(\d+)/"
@@ -13,6 +14,8 @@ _TEXT_BLOCK = r"txt/Encoder_0/encoderblock_(\d+)/"
 _ATTENTION = "MultiHeadDotProductAttention_0/"
 _POOL = "img/MAPHead_0/"
 _QKV = (("query", 0), ("key", 1), ("value", 2))
+MOST_BLOCKS = 1_000
+"""Of a tower."""
 
 RULES = (
     (r"img/embedding/", f"{IMAGE}patch_embed.proj."),
@@ -54,7 +57,10 @@ RULES = (
 
 
 def from_big_vision(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters of big_vision's two towers under our names, laid out as torch does."""
+    """Parameters of big_vision's two towers under our names, laid out as torch does.
+
+    Raises ValueError for more blocks than any tower has.
+    """
     flat = _by_block({name.removeprefix("params/"): tensor for name, tensor in theirs.items()})
     laid_out = dict(_as_torch(name, tensor) for name, tensor in flat.items())
     ours = joined(renamed(laid_out, RULES))
@@ -78,9 +84,13 @@ def settings_of(theirs: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _by_block(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Blocks that were scanned over lie in one tensor, along its first axis: here each has its own."""
+    scanned = {name: len(tensor) for name, tensor in tensors.items() if "/encoderblock/" in name}
+    most, total = max(scanned.values(), default=0), sum(scanned.values())
+    if most > MOST_BLOCKS or total > MOST_TENSORS:
+        raise ValueError(f"{most:,} blocks in {total:,} tensors are more than a model has")
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if "/encoderblock/" in name:
+        if name in scanned:
             for number, part in enumerate(tensor):
                 found[name.replace("/encoderblock/", f"/encoderblock_{number}/")] = part
         else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import read_plain_object
-from rins_mm.checkpoint import read_tensors
+from rins_mm.checkpoint import read_tensors, require_real
 from rins_mm.weights.torch_file import read_torch_file
 
 IN_FOLDERS = (
@@ -22,16 +22,30 @@ MOST_UNPACKING = 8
 SPARE_BYTES = 64 * 2**20
 MOST_TENSORS = 30_000
 """A thousand blocks of thirty tensors; to find our names for more takes long."""
+LONGEST_NAME = 1_000
+"""Characters: the names of blocks that lie in one tensor are written out for each."""
 TORCH_ENDINGS = (".pt", ".pth", ".bin")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of the weights in a folder. Raises UserError for what holds none, or too many."""
+    """The tensors of a file, or of the weights in a folder, none of them empty.
+
+    Raises UserError for what holds none or too many, and for names longer than any.
+    """
     tensors = _read(path)
     if len(tensors) > MOST_TENSORS:
         raise UserError(
             f"{path} holds {len(tensors):,} tensors, and weights of a model at most {MOST_TENSORS:,}; use another copy"
         )
+    for name, tensor in tensors.items():
+        if len(name) > LONGEST_NAME:
+            raise UserError(
+                f"{path} holds a name of {len(name):,} characters, and {LONGEST_NAME:,} is the limit; use another copy"
+            )
+        if not tensor.numel():
+            raise UserError(
+                f"{name} in {path} is empty (its shape is {list(tensor.shape)}); use another copy"
+            )
     return tensors
 
 
@@ -76,12 +90,14 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
     try:
         _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: _as_tensor(arrays[name]) for name in arrays.files}
+            tensors = {name: _as_tensor(arrays[name]) for name in arrays.files}
     # numpy's parsers meet hostile files with nearly any exception there is.
     except Exception as error:
         raise UserError(
             f"cannot read the arrays in {path}: {error}; give an .npz file of plain numbers"
         ) from error
+    require_real(tensors, path)
+    return tensors
 
 
 def _refuse_bomb(path: Path) -> None:

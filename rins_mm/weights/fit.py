@@ -58,6 +58,7 @@ def fit(
 
     `strict` refuses names without a counterpart on either side, and shapes that differ; then only
     adapters begin anew, and only what `may_be_left` is left. Otherwise both begin anew, or are left.
+    Raises UserError for numbers that are not finite, whether strict or not.
     """
     prefix = PREFIXES[part]
     own = {name: t for name, t in model.state_dict().items() if name.startswith(prefix)}
@@ -71,8 +72,9 @@ def fit(
     for name in own.keys() & offered.keys():
         tensor = offered[name]
         if tensor.shape != own[name].shape and _are_positions(name, tensor, own[name]):
-            resized[name] = (list(tensor.shape), list(own[name].shape))
             tensor = _resized(model, name, tensor, own[name])
+            if tensor.shape == own[name].shape:
+                resized[name] = (list(offered[name].shape), list(own[name].shape))
         if tensor.shape == own[name].shape:
             fitted[name] = tensor
         else:
@@ -90,6 +92,7 @@ def fit(
         missing = [name for name in report.began_anew if name not in adapters]
         unknown = [name for name in report.left if name not in own and name not in may_be_left]
         _refuse(report, missing, unknown, sorted(misfits))
+    _require_finite(report, fitted, own)
     return fitted, report
 
 
@@ -100,6 +103,22 @@ def _refuse(report: FitReport, missing: list[str], unknown: list[str], misfits: 
             f"init.{report.part} {report.source} does not fit: {len(missing)} of the model's tensors are missing or of "
             f"another shape ({_some(misfits or missing)}), {len(unknown)} of its own have no place "
             f"({_some(unknown)}); give the towers its sizes, or take what fits with --init.no-strict"
+        )
+
+
+def _require_finite(
+    report: FitReport, fitted: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> None:
+    """Raise UserError for weights that are not finite, or will not be in the kind of numbers of the model."""
+    counts = {
+        name: tensor.numel() - int(tensor.to(own[name].dtype).isfinite().sum())
+        for name, tensor in sorted(fitted.items())
+    }
+    damaged = [f"{count:,} of {name}" for name, count in counts.items() if count]
+    if damaged:
+        raise UserError(
+            f"init.{report.part} {report.source}: {sum(counts.values()):,} of its numbers are not finite "
+            f"({_some(damaged)}); use another copy, or weights from before they were lost"
         )
 
 
@@ -115,7 +134,8 @@ def _is_number(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:
 
 def _are_positions(name: str, tensor: Tensor, own: Tensor) -> bool:
     is_position = name in (f"{IMAGE}pos_embed", f"{TEXT}positions")
-    return is_position and tensor.ndim == own.ndim and tensor.shape[-1] == own.shape[-1]
+    is_of_kind = tensor.ndim == own.ndim and tensor.shape[-1:] == own.shape[-1:]
+    return is_position and is_of_kind and tensor.shape[:-2] == own.shape[:-2] and tensor.numel() > 0
 
 
 def _resized(model: SigLIP, name: str, tensor: Tensor, own: Tensor) -> Tensor:
@@ -125,8 +145,8 @@ def _resized(model: SigLIP, name: str, tensor: Tensor, own: Tensor) -> Tensor:
     backbone = model.image_tower.backbone
     no_position = getattr(backbone, "no_embed_class", False)
     num_prefix = 0 if no_position else int(getattr(backbone, "num_prefix_tokens", 0))
-    side = math.isqrt(tensor.shape[1] - num_prefix)
-    if side**2 != tensor.shape[1] - num_prefix:
+    num_places = tensor.shape[1] - num_prefix
+    if num_places < 1 or math.isqrt(num_places) ** 2 != num_places:
         return tensor
     with torch.no_grad():
         return resample_abs_pos_embed(

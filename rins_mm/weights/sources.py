@@ -71,7 +71,14 @@ def load(source: str) -> Loaded:
     try:
         return FORMATS[library](rest)
     # A configuration of others may hold anything under any name.
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise UserError(
             f"{source} is not what {library} writes ({error!r}); give a complete copy of it"
         ) from error

@@ -49,4 +49,8 @@ def read_torch_file(path: Path, *, most_seconds: int = LONGEST_SECONDS) -> dict[
                 f"cannot read the weights in {path}, with at most {most_bytes / 2**30:.1f} GiB and no code from it: "
                 f"{cause}; give weights alone, best as safetensors"
             )
-        return read_tensors(target)
+        try:
+            return read_tensors(target)
+        except UserError as error:
+            # The user knows the file that was given, not the child's.
+            raise UserError(str(error).replace(str(target), str(path))) from error

@@ -1,5 +1,7 @@
 """Class vectors: means over sentences, however they are cut; and a cache that is never stale."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from torch.nn.functional import normalize
 
 from data_pipelines.errors import UserError
 from data_pipelines.tokenizers import SentencePieceTokenizer, read_model
-from eval import feature_store
+from eval import class_texts, feature_store
 from eval.class_texts import class_features, sentences_of
 from eval.feature_store import FeatureStore
 from eval.picture_sets import PictureSet
+from eval.prompts import openai_templates
 from eval.ranks import Ranks
 from eval.task_kinds import ZeroShotTask
 from rins_mm.config import EMOJI_TOKENIZER
@@ -89,6 +92,50 @@ def test_sentences_are_the_name_in_each_template_or_those_of_the_data_set():
     )
     assert sentences_of(task)[0] == ["{} ant", "a {} ant or two {} ants"]
     assert sentences_of(replace(task, class_sentences=[["x"], ["y"]])) == [["x"], ["y"]]
+
+
+def named(class_names: list[str], templates: list[str]) -> ZeroShotTask:
+    return ZeroShotTask(
+        name="toy",
+        dataset="toy",
+        pictures=PictureSet(fingerprint="none", num_pictures=0, read=lambda number: ""),
+        rule="",
+        class_names=class_names,
+        templates=tuple(templates),
+        labels=torch.zeros(0, dtype=torch.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("class_names", "templates", "told"),
+    [
+        (["ant"] * 1_415, ["{}"] * 1_414, r"1,415 class names in 1,414 .* 2,000,810 sentences"),
+        (
+            ["ant"] * 8_000,
+            ["{}" + "s" * 10_000] * 2,
+            r"16,000 sentences of up to 160,048,000 bytes",
+        ),
+        (["🐜"] * 2_000, ["{}" + "s" * 9_999] * 2, r"4,000 sentences of up to 160,000,000 bytes"),
+        (["ant"] * 2_000, ["{}" + "ü" * 9_997] * 2, r"4,000 sentences of up to 160,000,000 bytes"),
+        (["a" * 200], ["{}" * 101], r"a sentence of 20,200 characters, and 20,000 is the limit"),
+        (["ant", "half \ud800"], ["{}"], r"class 1 is called .* no text to embed \(bad utf-8\)"),
+    ],
+)
+def test_names_and_templates_that_cannot_be_sentences_are_refused_before_any_is_written(
+    class_names, templates, told
+):
+    with pytest.raises(UserError, match=told):
+        sentences_of(named(class_names, templates))
+
+
+def test_as_many_sentences_as_imagenet_21k_has_are_few_enough():
+    class_texts._refuse_large(named(["n" * 11] * 21_841, list(openai_templates())))
+
+
+def test_prompts_have_the_hash_of_their_json():
+    for prompts in ([], ["a"], [["ä", "b"], ["c"]]):
+        expected = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+        assert feature_store.prompt_fingerprint(prompts) == expected
 
 
 def test_class_vectors_are_computed_once_and_come_back_bit_for_bit(toy_encoder, cache):

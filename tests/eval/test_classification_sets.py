@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.errors import UserError
 from eval.prompts import openai_templates
+from eval.suite import run_suite
 from eval.tasks import open_task
 
 
@@ -44,6 +45,14 @@ def test_names_in_a_table_may_have_classes_without_pictures(folder):
     # In the order of the table's folders' names: ant, kit fox, red_fox.
     assert task.labels.tolist() == [2, 0, 3]
     assert task.notes == [f"1 of the 4 classes have no pictures in {folder}"]
+
+
+def test_a_name_in_a_table_that_is_no_text_is_refused_before_pictures_are_read(folder, toy_encoder):
+    table = {"kit fox": "\ud800", "ant": "Ameise", "red_fox": "Rotfuchs"}
+    (folder / "classnames.json").write_text(json.dumps(table))
+    with pytest.raises(UserError, match=r"class 0 is called '\\ud800', .* mend the names"):
+        run_suite(toy_encoder, [f"zero_shot:folders:{folder}"], ["deep"])
+    assert not toy_encoder.picture_batches
 
 
 def test_a_class_folder_without_pictures_stays_a_candidate(folder):

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from data_pipelines.errors import UserError
 from data_pipelines.shard_writer import write_shard
 from eval import imagenet as module
+from eval import labelled_pictures
 from eval.imagenet import ALL_SYNSETS, SETS, timm_synsets
 from eval.prompts import PROMPTS, Prompts, imagenet_prompts
 from eval.suite import run_suite
@@ -190,6 +192,15 @@ def test_a_picture_without_a_label_and_a_synset_of_another_set_are_refused(data)
     (data / "val.txt").write_text("\n".join(lines).replace(SYNSETS[999], "n00000001"))
     with pytest.raises(UserError, match=r"1 of the synsets in .* such as n00000001"):
         open_task("zero_shot:imagenet", data)
+
+
+def test_two_pictures_of_one_name_are_found_soon_among_many(tmp_path):
+    names = [f"{number}.jpg" for number in range(20_000)]
+    (tmp_path / "val.txt").write_text(f"a.jpg {SYNSETS[0]}\n")
+    began = time.process_time()
+    with pytest.raises(UserError, match="several pictures called 19999"):
+        labelled_pictures._labels_of([*names, "x/19999.png"], tmp_path, tmp_path / "val.txt", {})
+    assert time.process_time() - began < 1
 
 
 def test_links_in_a_tar_are_noted(data):

@@ -1,5 +1,7 @@
 """Which label files are read, and which are refused with a reason."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,29 @@ def test_a_map_that_unpacks_to_more_than_it_needs_is_refused_before_it_is_parsed
         read_label_file(path)
 
 
+def test_a_map_is_unpacked_no_further_than_to_the_limit(tmp_path, monkeypatch):
+    pytest.importorskip("scipy")
+    path = written(tmp_path, label_files.GROUND_TRUTH, "1\n")
+    packed = zlib.compress(bytes(1_000))
+    element = b"\x0f\0\0\0" + len(packed).to_bytes(4, "little") + packed
+    (tmp_path / "meta.mat").write_bytes(bytes(128) + 20 * element)
+    opened = []
+    real = zlib.decompressobj
+    monkeypatch.setattr(label_files.zlib, "decompressobj", lambda: opened.append(1) or real())
+    monkeypatch.setattr(label_files, "MAX_MAT_BYTES", 2_500)
+    with pytest.raises(UserError, match="unpacks to more than 2,500 bytes"):
+        read_label_file(path)
+    assert len(opened) == 2
+
+
+def test_a_map_that_does_not_unpack_is_refused(tmp_path):
+    pytest.importorskip("scipy")
+    path = written(tmp_path, label_files.GROUND_TRUTH, "1\n")
+    (tmp_path / "meta.mat").write_bytes(bytes(128) + b"\x0f\0\0\0\4\0\0\0none")
+    with pytest.raises(UserError, match="is not the development kit's"):
+        read_label_file(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -109,6 +134,7 @@ def test_a_list_that_says_something_else_is_refused_by_its_line(tmp_path, text, 
     [
         ("", "does not begin with ImageId"),
         ("id,label\na,b\n", "does not begin with ImageId"),
+        (kaggle(["a," + "b" * 131_073]), "is no table .*field limit"),
         (kaggle(["a"]), "line 2 .* is not a picture and boxes of one synset"),
         (kaggle(["a,n01751748 1 2 3"]), "line 2 .* is not a picture and boxes of one synset"),
         (kaggle(["a,n01751748 1 2 3 4 n09193705 1 2 3 4"]), "boxes of one synset"),

@@ -7,6 +7,7 @@ import stat
 import pytest
 import torch
 from disk_faults import in_a_child
+from safetensors.torch import save_file
 from small_run import SmallRun
 
 from data_pipelines.errors import FULL, UserError
@@ -249,6 +250,23 @@ def test_what_is_no_safetensors_file_is_refused_by_its_path(tmp_path):
     path.write_bytes(b"\x80\x04pickle" * 10)
     with pytest.raises(UserError, match="model"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (torch.float4_e2m1fn_x2, "float4_e2m1fn_x2"),
+        (torch.float8_e4m3fn, "float8_e4m3fn"),
+        (torch.complex64, "complex64"),
+    ],
+)
+def test_numbers_that_no_weights_are_made_of_are_refused_by_their_kind(tmp_path, kind, told):
+    file = tmp_path / "weights.safetensors"
+    save_file(
+        {"sound": torch.ones(2), "strange": torch.zeros(8, dtype=torch.uint8).view(kind)}, file
+    )
+    with pytest.raises(UserError, match=f"strange in .* is of the kind {told}, .* as float32"):
+        read_tensors(file)
 
 
 def test_weights_of_another_model_are_refused_with_what_differs(tmp_path):

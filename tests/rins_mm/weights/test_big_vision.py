@@ -20,6 +20,9 @@ from peer_weights import (
 
 from data_pipelines.errors import UserError
 from rins_mm.weights.big_vision import from_big_vision
+from rins_mm.weights.sources import load
+
+ATTENTION = "MultiHeadDotProductAttention_0/"
 
 
 def block(numbers, width, heads):
@@ -35,11 +38,10 @@ def block(numbers, width, heads):
 
 
 def attention_shapes(width, heads, head):
-    prefix = "MultiHeadDotProductAttention_0/"
-    shapes = {f"{prefix}out/kernel": (heads, head, width), f"{prefix}out/bias": (width,)}
+    shapes = {f"{ATTENTION}out/kernel": (heads, head, width), f"{ATTENTION}out/bias": (width,)}
     for name in ("query", "key", "value"):
-        shapes |= {f"{prefix}{name}/kernel": (width, heads, head)}
-        shapes |= {f"{prefix}{name}/bias": (heads, head)}
+        shapes |= {f"{ATTENTION}{name}/kernel": (width, heads, head)}
+        shapes |= {f"{ATTENTION}{name}/bias": (heads, head)}
     return shapes
 
 
@@ -124,3 +126,30 @@ def test_bfloat16_which_numpy_does_not_know_is_read(tmp_path):
     np.savez(tmp_path / "x.npz", t=values.view(torch.int16).numpy().view("V2"))
     found = from_big_vision(read_weights(tmp_path / "x.npz"))
     assert torch.equal(found["logit_scale"], values)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"img/Transformer/encoderblock/x": np.zeros((1_000_000, 0), "f4")}, "x in .* is empty"),
+        ({"img/Transformer/encoderblock/x": np.zeros((1_001, 1), "f4")}, "1,001 blocks in 1,001"),
+        (
+            {f"img/Transformer/encoderblock/{n}": np.zeros((1_000, 1), "f4") for n in range(31)},
+            "1,000 blocks in 31,000 tensors",
+        ),
+        ({"n" * 1_001: np.zeros(1, "f4")}, "a name of 1,001 characters"),
+        # Where matrices are expected.
+        ({"txt/pos_embedding": np.zeros(1, "f4")}, "is not what big_vision writes"),
+        ({f"img/{ATTENTION}query/bias": np.zeros(1, "f4")}, "is not what big_vision writes"),
+    ],
+)
+def test_arrays_that_no_tower_has_are_refused_in_a_line(tmp_path, arrays, told):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(UserError, match=told):
+        load(f"big_vision:{tmp_path / 'x.npz'}")
+
+
+def test_complex_numbers_in_an_npz_are_refused_by_their_kind(tmp_path):
+    np.savez(tmp_path / "x.npz", t=np.zeros(1, "c8"))
+    with pytest.raises(UserError, match=r"t in .* is of the kind complex64"):
+        load(f"big_vision:{tmp_path / 'x.npz'}")

@@ -1,5 +1,8 @@
 """What becomes of weights that do not all fit."""
 
+import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,6 +20,7 @@ from peer_weights import (
 from data_pipelines import torchvision_cpu  # noqa: F401  (before timm)
 
 # isort: split
+from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 
 from data_pipelines.errors import UserError
@@ -121,6 +125,42 @@ def test_the_names_of_the_other_tower_are_not_counted(config):
 
 
 @pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("text_tower.positions", (0, 32)),
+        ("image_tower.backbone.pos_embed", (1, 0, 32)),
+        # A sound number of places, but as often as one likes.
+        ("image_tower.backbone.pos_embed", (5, 9, 32)),
+    ],
+)
+def test_positions_that_cannot_be_interpolated_do_not_fit(config, name, shape):
+    model = initial_model(config, pad_token=1)
+    fitted, report = fit(model, {name: torch.ones(shape)}, part="model", source="x", strict=False)
+    assert (fitted, report.left, report.resized, report.matched) == ({}, [name], {}, 0)
+    theirs = model.state_dict() | {name: torch.ones(shape)}
+    with pytest.raises(UserError, match=re.escape(f"{name} {list(shape)} there")):
+        fit(model, theirs, part="model", source="x", strict=True)
+
+
+# The largest is finite where it lies, and not in the kind of numbers of the model.
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused_with_their_number(config, value, strict):
+    model = initial_model(config, pad_token=1)
+    theirs = model.state_dict()
+    bias = torch.zeros_like(theirs["text_tower.norm.bias"], dtype=torch.float64)
+    bias[:3] = value
+    with pytest.raises(UserError, match=r"3 of its .* finite \(3 of text_tower\.norm\.bias\)"):
+        fit(
+            model,
+            theirs | {"text_tower.norm.bias": bias},
+            part="model",
+            source="x",
+            strict=strict,
+        )
+
+
+@pytest.mark.parametrize(
     ("section", "changes", "told"),
     [
         ("text", {"padding": "masked"}, "set --text.padding siglip"),
@@ -152,6 +192,25 @@ def test_weights_without_a_tokenizer_need_one_that_the_user_names(config, folder
     assert begun(bare)[0][0].left == []
     images = replace(bare, init=replace(bare.init, model="", image=f"hf:{tmp_path}"))
     assert begun(replace(images, tokenizer=TokenizerConfig()))[0][0].part == "image"
+
+
+def test_a_token_table_that_is_one_number_and_a_pad_token_that_is_no_text_are_refused(
+    config, folder, tmp_path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    changed = replace(config, init=replace(config.init, model=f"hf:{copy}"))
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": "\ud800"}))
+    with pytest.raises(
+        UserError, match=r"fills rows with '\\ud800', which is no token \(bad utf-8"
+    ):
+        begun(changed)
+    tensors = load_file(copy / "model.safetensors")
+    tensors["text_model.embeddings.token_embedding.weight"] = torch.tensor(1.0)
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(UserError, match="has 0 token ids"):
+        begun(changed)
 
 
 def test_the_report_is_printed_and_kept(config, tmp_path, capsys):

@@ -3,10 +3,12 @@
 import collections
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from data_pipelines.errors import UserError
 from rins_mm.weights.files import read_weights
@@ -43,6 +45,17 @@ def test_weights_below_a_usual_name_and_of_several_ranks_are_found(kind):
 def test_what_holds_no_named_tensors_is_refused(loaded):
     with pytest.raises(ValueError, match="names with tensors"):
         tensors_of(loaded)
+
+
+def test_complex_numbers_are_refused_by_the_name_of_the_file_that_was_given(tmp_path, monkeypatch):
+    def child(command, **options):
+        save_file({"a": torch.zeros(2, dtype=torch.complex64)}, command[4])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", child)
+    (tmp_path / "x.pt").write_bytes(b"what the child has read")
+    with pytest.raises(UserError, match=f"a in {tmp_path / 'x.pt'} is of the kind complex64"):
+        read_torch_file(tmp_path / "x.pt")
 
 
 def test_code_in_a_file_is_not_run(tmp_path):
