@@ -15,6 +15,7 @@ from data_pipelines.grouping import key_as_text
 from data_pipelines.tar import Member
 from eval.label_files import picture_stem, read_label_file
 from eval.picture_sets import (
+    MAX_FILES,
     PICTURE_SUFFIXES,
     PictureSet,
     file_pictures,
@@ -56,7 +57,10 @@ def in_class_folders(
     """
     class_folders = _class_folders(folder, class_of_name, left_out)
     found = [entry for entry in class_folders if entry.name in class_of_name]
-    files = [(file, class_of_name[entry.name]) for entry in found for file in files_below(entry)]
+    files: list[tuple[Path, int]] = []
+    for entry in found:
+        below = files_below(entry, MAX_FILES - len(files))
+        files += [(file, class_of_name[entry.name]) for file in below]
     if not files:
         raise UserError(f"the class folders in {folder} are empty; put the pictures in them")
     num_left_out = len(class_folders) - len(found)

@@ -40,7 +40,9 @@ def mistake_thumbnails(
     room = MAX_BYTES
     for name, number in with_progress(wanted, total=len(wanted), label="pictures of mistakes"):
         thumbnail = Thumbnail(cause="the page is full")
-        if room > 0:
+        if number >= pictures[name].num_pictures:
+            thumbnail = Thumbnail(cause="there is no such picture")
+        elif room > 0:
             try:
                 thumbnail = Thumbnail(address=small_copy(pictures[name].read(number)))
             except (BadSample, UserError, OSError) as error:

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from data_pipelines.bad_samples import BadSample
 from data_pipelines.captions import Record, read_record
 from data_pipelines.decode import decode_picture
+from data_pipelines.errors import UserError
 from data_pipelines.grouping import key_as_text
 from data_pipelines.manifest import open_dataset
 from data_pipelines.progress import with_progress
@@ -29,6 +30,8 @@ PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 TAIL_BYTES = 1024
 """Of each picture these last bytes are hashed. In a PNG they hold a checksum over all pixels, in a
 JPEG what the compression of all pixels before them has led to; all bytes would be gigabytes."""
+MAX_FILES = 2_000_000
+"""Below a folder of pictures; ImageNet's training set has 1.3 million, a whole disk more."""
 READER_THREADS = 8
 PICTURES_AT_ONCE = 256
 
@@ -88,10 +91,19 @@ def without_border(pictures: "PictureSet", border: int) -> "PictureSet":
     )
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files below the folder, sorted; nothing whose name, or whose folder's, begins with a dot."""
-    found = []
+def files_below(folder: Path, most: int = MAX_FILES) -> list[Path]:
+    """All files below the folder, sorted; nothing whose name, or whose folder's, begins with a dot.
+
+    Raises UserError where there are more than `most` files and folders.
+    """
+    found: list[Path] = []
+    seen = 0
     for here, folders, names in os.walk(folder):
+        seen += len(folders) + len(names)
+        if seen > most:
+            raise UserError(
+                f"more than {most:,} files and folders lie below {folder}; name a folder of pictures"
+            )
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(here, name) for name in names if not name.startswith(".")]
     return sorted(found)

@@ -4,7 +4,6 @@ A result is the dict that `suite.run_suite` returns: CLIP_benchmark's keys and o
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,12 @@ from rich.console import Group
 
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import read_plain_json
+from data_pipelines.shapes import is_whole, misfit
 from data_pipelines.whole_files import write_whole
 from data_pipelines.words import shown
 from eval.console_table import task_tables
 from eval.mistakes import Thumbnail
+from eval.result_shape import DOCUMENT, RESULT
 from eval.task_view import overview, task_view
 from eval.text_depths import TextDepths
 from eval.words import short
@@ -28,9 +29,6 @@ FORMAT_VERSION = 2
 
 MAX_BYTES = 256 * 2**20
 """Of a file of results; one of a thousand classes has a few MB for each variant."""
-NEEDED = ("name", "variant", "model", "metrics", "chance", "num_pictures", "skipped", "rule", "notes",
-          "data_fingerprint")  # fmt: skip
-"""What both versions have of each result."""
 
 
 def write_results(
@@ -57,22 +55,28 @@ def read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """
     try:
         document = read_plain_json(path, MAX_BYTES)
-        version, results = document["format_version"], document["results"]
-        if version not in range(1, FORMAT_VERSION + 1):
-            raise UserError(
-                f"{path} has format_version {version!r}; this version of rins_mm reads 1 to "
-                f"{FORMAT_VERSION}"
-            )
-        for result in results:
-            if lacking := [key for key in NEEDED if key not in result]:
-                raise ValueError(f"a result has no {' '.join(lacking)}")
-            if not all(math.isfinite(value) for value in result["metrics"].values()):
-                raise ValueError("a metric is not finite")
-        return results, dict(document["provenance"])
-    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+        _require_version(path, document)
+        if where := misfit(document, DOCUMENT):
+            raise ValueError(f"{where} is missing or of another kind")
+        for number, result in enumerate(document["results"]):
+            if where := misfit(result, RESULT):
+                raise ValueError(f"result {number} has no {short(where, 200)} that can be shown")
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is not what evaluate writes: {error!r}; write it again with --overwrite"
+            f"{path} is not what evaluate writes: {error}; write it again with --overwrite"
         ) from error
+    return document["results"], document["provenance"]
+
+
+def _require_version(path: Path, document: Any) -> None:
+    if where := misfit(document, {"format_version": is_whole}):
+        raise ValueError(f"{where} is missing or of another kind")
+    version = document["format_version"]
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise UserError(
+            f"{path} has format_version {short(version, 40)}; this version of rins_mm reads 1 to "
+            f"{FORMAT_VERSION}"
+        )
 
 
 def write_page(

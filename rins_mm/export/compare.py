@@ -57,6 +57,9 @@ def compare(name: str, parity: Parity, answers: Answers) -> tuple[list[str], lis
     tolerance = FORMATS[name].tolerance or TOLERANCES[str(parity.facts["dtype"])]
     if name != "native" and answers.own_packages:
         found.say(f"the child process imported {', '.join(answers.own_packages)}", fault=True)
+    if odd := _misshapen(parity, answers):
+        found.say(f"the answers for {odd} are not one for each, of the golden width", fault=True)
+        return [], found.faults
     same = _compare_ids(parity, answers, found)
     if answers.own_pixels is not None:
         _compare_pixels(parity, answers.own_pixels, FORMATS[name].resizes_as_we_do, found)
@@ -76,6 +79,23 @@ def compare(name: str, parity: Parity, answers: Answers) -> tuple[list[str], lis
     facts = parity.facts
     title = f"{name} ({facts['dtype']}, text {facts['text_signature']}, image {facts['image_signature']})"
     return [f"{title}: " + "; ".join(found.said)], found.faults
+
+
+def _misshapen(parity: Parity, answers: Answers) -> str:
+    """The first answer that cannot be laid beside the golden ones; empty for none."""
+    for name in ("token_ids", "left_alone"):
+        rows = getattr(answers, name)
+        if rows is not None and len(rows) != len(parity.strings):
+            return name
+    own = answers.own_picture_vectors
+    if own is not None and own.shape != parity.picture_vectors.shape:
+        return "own_picture_vectors"
+    for name in ("text_vectors", "picture_vectors"):
+        width = getattr(parity, name).shape[1]
+        for numbers, rows in getattr(answers, name).values():
+            if rows.shape != (len(numbers), width):
+                return name
+    return ""
 
 
 def _compare_ids(parity: Parity, answers: Answers, found: Findings) -> list[bool]:
@@ -139,6 +159,9 @@ def _compare_vectors(
 
 
 def _most(golden: Tensor, rows: Tensor) -> float:
+    # Where nothing can be compared, nothing is shown to be equal.
+    if not len(rows):
+        return float("inf")
     return float((golden - normalize(rows.double(), dim=-1)).abs().max())
 
 

@@ -30,6 +30,8 @@ CODE_AND_PICKLES = {
     ".py", ".so", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".npz", ".joblib",
 }  # fmt: skip
 """Endings of files that could run something; none belongs into an export."""
+FACTS = {"format", "dtype", "text_signature", "image_signature", "fingerprint"}
+"""What MANIFEST.json and parity.json both say."""
 
 
 def verify_folder(
@@ -49,7 +51,14 @@ def verify_folder(
     if stray := sorted(set(_files(folder)) - set(manifest["files"]) - {"MANIFEST.json"}):
         raise UserError(f"{folder / stray[0]} is not in MANIFEST.json; use another copy")
     parity = read_parity(folder)
-    name = str(parity.facts["format"])
+    # A manifest that was sealed again may say nothing of these.
+    for fact in FACTS & manifest.keys():
+        if manifest[fact] != parity.facts[fact]:
+            raise UserError(
+                f"{folder} cannot be verified: its {fact} is another in parity.json than in "
+                "MANIFEST.json; export it again"
+            )
+    name = parity.facts["format"]
     if name not in FORMATS:
         raise UserError(f"{folder} is of the unknown format {name!r}; use a newer rins_mm")
     # A manifest shows that a folder is as its writer left it, not who that was.

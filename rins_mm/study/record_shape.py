@@ -1,50 +1,8 @@
 """What the record of a run holds, so that one that was cut or changed is known before it is judged by."""
 
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
-Shape = Mapping[str, Any] | list[Any] | Callable[[Any], bool]
-
-
-def misfit(value: Any, shape: Shape, where: str = "") -> str:
-    """The first place in which a value differs from its shape, such as `held_out.losses`; empty for none.
-
-    A shape is a table of shapes by name (other names may stand beside them; `*` stands for every name), a
-    list with the shape of each item, or what says of a value whether it is right.
-    """
-    if isinstance(shape, Mapping):
-        if not isinstance(value, Mapping):
-            return where or "all of it"
-        names = value if "*" in shape else shape
-        parts = [(name, value.get(name), shape.get(name, shape.get("*"))) for name in names]
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            return where or "all of it"
-        parts = [(str(number), item, shape[0]) for number, item in enumerate(value)]
-    else:
-        return "" if shape(value) else where
-    found = (
-        misfit(item, inner, f"{where}.{name}" if where else name) for name, item, inner in parts
-    )
-    return next(filter(None, found), "")
-
-
-def is_text(value: Any) -> bool:
-    """A string."""
-    return isinstance(value, str)
-
-
-def is_number(value: Any) -> bool:
-    """A number with which one can reckon."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 1e300 and math.isfinite(value)
-
-
-def is_whole(value: Any) -> bool:
-    """A whole number from 0 on."""
-    return is_number(value) and isinstance(value, int) and value >= 0
+from data_pipelines.shapes import Shape, is_number, is_text, is_whole, misfit
 
 
 def is_positive(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import read_plain_json
+from data_pipelines.shapes import misfit
 from data_pipelines.whole_files import write_whole
 from eval.suite import run_suite
 from rins_mm.distributed import local_device
@@ -20,7 +21,7 @@ from rins_mm.run_log import read_rows
 from rins_mm.study.design import trained_depth
 from rins_mm.study.held_out import held_out_loss
 from rins_mm.study.jobs import Job
-from rins_mm.study.record_shape import RECORD, misfit
+from rins_mm.study.record_shape import RECORD
 
 FORMAT_VERSION = 1
 MOST_CURVE_POINTS = 100

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data_pipelines.errors import UserError
+from eval import labelled_pictures
 from eval.prompts import openai_templates
 from eval.suite import run_suite
 from eval.tasks import open_task
@@ -120,3 +121,9 @@ def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path):
     (tmp_path / "ant").mkdir()
     with pytest.raises(UserError, match="are empty"):
         open_task(f"zero_shot:folders:{tmp_path}", None)
+
+
+def test_a_task_over_a_whole_disk_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(labelled_pictures, "MAX_FILES", 1)
+    with pytest.raises(UserError, match="files and folders lie below"):
+        open_task(f"zero_shot:folders:{folder}", None)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_pipelines import reader
 from data_pipelines.bad_samples import BadSample
+from data_pipelines.errors import UserError
 from eval import picture_sets
 from eval.picture_sets import file_pictures, files_below, tar_pictures, without_border
 from eval.suite import run_suite
@@ -156,6 +157,15 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path):
         path.touch()
     found = [str(path.relative_to(tmp_path)) for path in files_below(tmp_path)]
     assert found == ["a.png", "b/1.png", "b/2.png"]
+
+
+def test_a_folder_of_more_files_than_any_set_has_is_refused(tmp_path):
+    for name in ("a", "b", ".hidden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    assert len(files_below(tmp_path, 6)) == 2
+    with pytest.raises(UserError, match="more than 4 files and folders lie below"):
+        files_below(tmp_path, 4)
 
 
 def test_a_border_is_cut_off_and_a_picture_that_is_nothing_else_is_a_hole(tmp_path):

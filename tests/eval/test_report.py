@@ -1,10 +1,13 @@
 """What is written: JSON that a machine reads, a table, and a page that runs nothing."""
 
+import copy
 import json
+import random
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
+import jaxtyping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +17,15 @@ from data_pipelines.errors import UserError
 from data_pipelines.words import printable
 from eval.metric_words import figure, title
 from eval.mistakes import NUM_SHOWN, Thumbnail
-from eval.report import read_results, results_page, results_tables, write_page, write_results
+from eval.report import (
+    page_templates,
+    page_values,
+    read_results,
+    results_page,
+    results_tables,
+    write_page,
+    write_results,
+)
 from eval.suite import run_suite
 from eval.words import short
 
@@ -122,6 +133,92 @@ def test_a_metric_that_is_not_a_number_is_refused(tmp_path, results):
     (tmp_path / "eval.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match="NaN is no number"):
         read_results(tmp_path / "eval.json")
+
+
+WRONG = (None, True, 5, -1, 1e300, "x", [], {}, [5], {"a": 5})
+NOTHING = object()
+
+
+def places_in(value, path=()):
+    """Where each value of a document lies, at every depth."""
+    yield path
+    members = value.items() if isinstance(value, dict) else ()
+    for name, item in enumerate(value) if isinstance(value, list) else members:
+        yield from places_in(item, (*path, name))
+
+
+def replaced(document, path, value):
+    """A copy with another value in one place, or without it."""
+    if not path:
+        return None if value is NOTHING else value
+    changed = copy.deepcopy(document)
+    inside = changed
+    for name in path[:-1]:
+        inside = inside[name]
+    if value is NOTHING:
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = value
+    return changed
+
+
+def whole_document():
+    """An eval.json in which everything stands that may stand there, of two depths."""
+    whole = result(
+        intervals={"acc1": [0.2, 0.3], "acc5": None},
+        num_texts=7,
+        num_questions=8,
+        per_class=[{"class": "cat", "pictures": 3, "acc1": 0.5, "acc5": 1.0},
+                   {"class": "dog", "pictures": 2, "acc1": 0.5}],
+        confusions=[{"right": "cat", "given": "dog", "count": 2}],
+        mistakes=[{"picture": 1, "given_picture": 2, "right": "cat", "given": "dog", "margin": 0.1}],
+    )  # fmt: skip
+    return {
+        "format_version": 2,
+        "provenance": {"command": "evaluate", "versions": {"torch": "2"}},
+        "results": [whole, result("AAB")],
+    }
+
+
+def test_whatever_stands_in_place_of_a_field_gives_a_page_or_one_line(tmp_path, monkeypatch):
+    # Users' processes do not look whether a 5 is a float.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    document, path = whole_document(), tmp_path / "eval.json"
+    changes = [(place, value) for place in places_in(document) for value in (*WRONG, NOTHING)]
+    page, num_refused = page_templates().get_template("page.html.jinja"), 0
+    for place, value in random.Random(0).sample(changes, 200):
+        path.write_text(json.dumps(replaced(document, place, value)))
+        try:
+            results, provenance = read_results(path)
+        except UserError:
+            num_refused += 1
+            continue
+        assert "</html>" in page.render(page_values(results, provenance)), (place, value)
+        assert printed(results) or not results, (place, value)
+    assert 100 < num_refused < 200
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("format_version",), True, "format_version is missing or of another kind"),
+        (("provenance",), [["command", 1]], "provenance is missing or of another kind"),
+        (("results", 1), 5, r"results\.1 is missing or of another kind"),
+        (("results", 0, "model"), [], "result 0 has no model that"),
+        (("results", 0, "num_pictures"), "x", "result 0 has no num_pictures that"),
+        (("results", 1, "intervals"), None, "result 1 has no intervals that"),
+        (("results", 0, "intervals", "acc1"), [0.1], r"no intervals\.acc1 that"),
+        (("results", 0, "per_class", 1), {}, r"no per_class\.1\.class that"),
+        (("results", 0, "mistakes", 0, "margin"), "x", r"no mistakes\.0\.margin that"),
+        (("results", 0, "metrics", "acc1"), 1e9, r"no metrics\.acc1 that"),
+        (("results", 0, "chance"), {"acc1": None}, r"no chance\.acc1 that"),
+    ],
+)
+def test_a_field_that_cannot_be_shown_is_named_with_its_place(tmp_path, place, value, words):
+    path = tmp_path / "eval.json"
+    path.write_text(json.dumps(replaced(whole_document(), place, value)))
+    with pytest.raises(UserError, match=words):
+        read_results(path)
 
 
 @pytest.mark.parametrize("write", [write_results, write_page])

@@ -133,6 +133,48 @@ def test_an_address_in_an_evaluation_is_not_asked(run_dir) -> None:
             listener.accept()
 
 
+def one_mistake(run_dir: Path, name: str, **changes: Any) -> None:
+    mistakes = [{"picture": 1, "right": "words", "given": "others", "margin": 0.1}]
+    evaluated(
+        run_dir, 2, [{"name": name, "metrics": {"acc1": 0.5}, "mistakes": mistakes}], **changes
+    )
+
+
+@pytest.mark.parametrize(
+    "spec", ["zero_shot:folders:{0}", "probe:folders:{0}:{0}", "retrieval:{0}/**/*.tar"]
+)
+def test_a_name_of_more_folders_than_a_page_needs_is_not_opened(
+    run_dir, tmp_path, monkeypatch, spec
+) -> None:
+    for number in range(12):
+        (tmp_path / "disk" / str(number)).mkdir(parents=True)
+    monkeypatch.setattr(report, "MAX_FILES", 10)
+    monkeypatch.setattr(report, "open_task", lambda *_: pytest.fail("it was opened"))
+    one_mistake(run_dir, spec.format(tmp_path / "disk"))
+    assert "picture 1: not read for this page" in page_of(run_dir)
+
+
+@pytest.mark.parametrize(
+    "name", ["zero_shot:folders:a\0b", "retrieval:a\0b/*.tar", "wds:~nobody-at-all/x"]
+)
+def test_a_name_that_can_be_no_path_is_not_opened(run_dir, name) -> None:
+    one_mistake(run_dir, name)
+    assert "picture 1: not read for this page" in page_of(run_dir)
+
+
+def test_a_mistake_in_a_picture_that_there_is_not_is_told(run_dir, tmp_path) -> None:
+    write_shard(tmp_path / "val.tar", [("0", {"png": png(0), "txt": b"words"})])
+    name = f"retrieval:{tmp_path / 'val.tar'}"
+    one_mistake(run_dir, name, data_fingerprint=open_task(name, None).pictures.fingerprint)
+    assert "picture 1: there is no such picture" in page_of(run_dir)
+
+
+def test_an_evaluation_that_cannot_be_shown_is_one_line(run_dir) -> None:
+    one_mistake(run_dir, "zero_shot:x", num_pictures="x")
+    with pytest.raises(UserError, match=r"eval\.json .* result 0 has no num_pictures"):
+        page_of(run_dir)
+
+
 def test_skipped_steps_are_told(run_dir: Path) -> None:
     assert "were skipped" not in page_of(run_dir)
     rows = [

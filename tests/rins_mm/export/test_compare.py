@@ -78,6 +78,26 @@ def test_an_id_a_pixel_and_a_vector_that_differ_are_faults(parity, right):
     assert "captions differ by" in faults(parity, wrong)
 
 
+def test_answers_of_another_number_or_width_are_faults(parity, right):
+    wide = torch.ones(20, 9)
+    for changes in (
+        {"token_ids": right.token_ids[1:]},
+        {"left_alone": [True]},
+        {"text_vectors": {64: (range(20), wide)}},
+        {"text_vectors": {64: (range(20), parity.text_vectors[:19])}},
+        {"picture_vectors": {64: (range(30), parity.picture_vectors[0])}},
+        {"own_picture_vectors": parity.picture_vectors[:, :7]},
+    ):
+        (name,) = changes
+        assert f"the answers for {name} are not" in faults(parity, replace(right, **changes))
+
+
+def test_captions_of_which_none_can_be_compared_are_not_taken_for_equal(parity, right):
+    none = [[9, 9]] * 20
+    wrong = replace(right, token_ids=none, left_alone=[False] * 20)
+    assert "captions differ by inf" in faults(parity, wrong, "open_clip")
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_a_fault(parity, right, number):
     rows = moved(parity.picture_vectors, 4, number)

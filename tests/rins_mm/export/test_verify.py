@@ -19,6 +19,7 @@ from rins_mm.checkpoint import MANIFEST, write_manifest
 from rins_mm.export import consumers
 from rins_mm.export.__main__ import main
 from rins_mm.export.formats import FORMATS, ExportJob
+from rins_mm.export.golden import golden_picture
 from rins_mm.export.native import write_native
 from rins_mm.export.one_format import write_format
 from rins_mm.export.parity import measure, read_parity, write_parity
@@ -98,6 +99,81 @@ def test_parity_is_read_as_it_was_written_and_pictures_are_made_again(parity, tm
     (tmp_path / "parity.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match="other golden pictures"):
         read_parity(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": None}, "format is missing or of another kind"),
+        ({"format_version": True}, "format_version is missing or of another kind"),
+        ({"dtype": "x"}, "dtype is missing or of another kind"),
+        ({"mean": None}, "mean is missing or of another kind"),
+        ({"std": [0.5, 0, 0.5]}, "std is missing or of another kind"),
+        ({"strings": 5}, "strings is missing or of another kind"),
+        ({"strings": [1, 2]}, r"strings\.0 is missing or of another kind"),
+        ({"strings": [], "token_ids": []}, "0 strings in place of 1,000"),
+        ({"token_ids": [5]}, r"token_ids\.0 is missing or of another kind"),
+        ({"token_ids": [[5]]}, "1 token_ids in place of 1,000"),
+        ({"pixels_sha256": []}, "0 pixels_sha256 in place of 256"),
+        ({"image_size": 10**6}, "image_size is missing or of another kind"),
+        ({"image_size": 4096}, "cannot hold pictures of 4,096 pixels a side"),
+    ],
+)
+def test_a_golden_answer_that_is_none_is_named(parity, tmp_path, monkeypatch, changes, words):
+    write_parity(parity, "hf", tmp_path)
+    document = json.loads((tmp_path / "parity.json").read_text()) | changes
+    (tmp_path / "parity.json").write_text(json.dumps(document))
+    monkeypatch.setattr("rins_mm.export.parity.resize_picture", pytest.fail)
+    with pytest.raises(UserError, match=words):
+        read_parity(tmp_path)
+
+
+def test_the_first_picture_that_is_another_is_the_last_that_is_made(parity, tmp_path, monkeypatch):
+    write_parity(parity, "hf", tmp_path)
+    document = json.loads((tmp_path / "parity.json").read_text())
+    document["pixels_sha256"][1] = "0" * 64
+    (tmp_path / "parity.json").write_text(json.dumps(document))
+    made = []
+    monkeypatch.setattr(
+        "rins_mm.export.parity.golden_picture", lambda n: made.append(n) or golden_picture(n)
+    )
+    with pytest.raises(UserError, match="other golden pictures"):
+        read_parity(tmp_path)
+    assert made == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("text_vectors", lambda rows: rows[:, :7].clone(), "different widths"),
+        ("text_vectors", lambda rows: rows[1:].clone(), "text_vectors is missing or of another"),
+        ("picture_vectors", lambda rows: rows.long(), "picture_vectors is missing or of another"),
+        ("picture_vectors", lambda rows: rows[0].clone(), "picture_vectors is missing or of"),
+        ("text_vectors", lambda rows: rows * float("nan"), "no vectors of finite numbers"),
+        ("pixels", lambda rows: rows.float(), "pixels is missing or holds other"),
+        ("pixels", lambda rows: rows.flip(0).contiguous(), "pixels is missing or holds other"),
+    ],
+)
+def test_golden_vectors_of_another_kind_are_named(
+    parity, tmp_path, monkeypatch, name, change, words
+):
+    write_parity(parity, "hf", tmp_path)
+    tensors = load_file(tmp_path / "parity.safetensors")
+    save_file({**tensors, name: change(tensors[name])}, tmp_path / "parity.safetensors")
+    # The pictures are known to be the same; making them takes half a second.
+    monkeypatch.setattr("rins_mm.export.parity._same_pixels", lambda *_: parity.pixels)
+    with pytest.raises(UserError, match=words):
+        read_parity(tmp_path)
+
+
+def test_a_manifest_and_golden_answers_of_different_exports_are_refused(
+    parity, tmp_path, monkeypatch
+):
+    write_parity(parity, "timm", tmp_path)
+    write_manifest(tmp_path, {"format": "timm", "dtype": "bf16"})
+    monkeypatch.setattr("rins_mm.export.parity._same_pixels", lambda *_: parity.pixels)
+    with pytest.raises(UserError, match=r"its dtype is another in parity\.json"):
+        verify_folder(tmp_path)
 
 
 @pytest.mark.slow

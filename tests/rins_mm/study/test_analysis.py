@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.shapes import misfit
 from rins_mm.study.analysis import analyse
 from rins_mm.study.contrasts import paired, paired_at
 from rins_mm.study.design import PositiveControl, load_study
 from rins_mm.study.jobs import study_jobs
 from rins_mm.study.page import study_page
-from rins_mm.study.record_shape import RECORD, misfit
+from rins_mm.study.record_shape import RECORD
 from rins_mm.study.records import curve, loss_curve, read_record, spending
 
 TOY_STUDY = Path(__file__).parents[2] / "helpers" / "toy_study.py"
