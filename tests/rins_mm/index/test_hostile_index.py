@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from data_pipelines.errors import UserError
 from rins_mm.index.layout import MAX_PICTURES_PER_SHARD, metadata_path, vectors_path
 from rins_mm.index.opened import open_index
 from rins_mm.index.search import search
-from rins_mm.index.shards import write_metadata
+from rins_mm.index.shards import read_metadata, write_metadata
 from rins_mm.index.verify import verify
 
 
@@ -189,3 +190,10 @@ def test_pictures_at_an_address_are_fetched_only_when_the_user_names_it(folder):
 
 def test_the_largest_shard_that_may_be_claimed_is_bounded():
     assert MAX_PICTURES_PER_SHARD * 65_536 * 2 < 2**40
+
+
+def test_one_long_word_in_every_row_is_not_written_out(tmp_path: Path) -> None:
+    path = metadata_path(tmp_path, 0)
+    write_metadata(path, [replace(row(n), caption="x" * 1_000_000) for n in range(80)])
+    with pytest.raises(UserError, match="its metadata would unpack to more than"):
+        read_metadata(path, 80)
