@@ -8,8 +8,7 @@ A deny-list is a file of JSON lines, such as `python -m data_pipelines.lint` wri
 `contents`, where it is given, tells the shard from others of its name. Other fields are for people.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,13 @@ import numpy as np
 from data_pipelines.errors import UserError
 from data_pipelines.grouping import key_as_text
 from data_pipelines.index import ShardIndex
-from data_pipelines.plain_files import require_plain
+from data_pipelines.plain_files import parse_plain_json, require_plain
 
 MAX_LINE = 2**16
 """Characters of a line of a deny-list."""
 
-Denied = dict[str, dict[str, set[str]]]
-"""Keys by the contents of the shard (empty: any) by its file name."""
+Denied = dict[str, set[tuple[str, str]]]
+"""By the file name of the shard: its contents (empty: any) and a key."""
 
 
 def without_denied(
@@ -35,22 +34,22 @@ def without_denied(
     Lines about other shards change nothing. Raises UserError for a list that cannot be read, and for
     a line about a shard of that name with other contents or without that key: the list is old then.
     """
-    denied = read_deny_lists(deny_lists)
+    denied = read_deny_lists(deny_lists, {shard.name for shard in shards})
     kept, lost = [], []
     found: set[tuple[str, str, str]] = set()
     for shard in shards:
-        by_content = denied.get(shard.name, {})
+        lines = denied.get(shard.name, set())
         contents = contents_of(shard)
-        wanted = by_content.get("", set()) | by_content.get(contents, set())
+        wanted = {key for content, key in lines if content in ("", contents)}
         names = _keys(shard) if wanted else []
         rows = [row for row, key in enumerate(names) if key in wanted]
         present = {names[row] for row in rows}
-        for content in ("", contents):
-            met = by_content.get(content, set()) & present
-            found.update((shard.name, content, key) for key in met)
+        for content, key in lines:
+            if key in present and content in ("", contents):
+                found.add((shard.name, content, key))
         kept.append(_without_rows(shard, rows) if rows else shard)
         lost.append(rows)
-    _refuse_old_lines(denied, {shard.name for shard in shards}, found)
+    _refuse_old_lines(denied, found)
     return kept, lost
 
 
@@ -59,8 +58,8 @@ def contents_of(shard: ShardIndex) -> str:
     return shard.sha256 or f"{shard.size}:{shard.version}"
 
 
-def read_deny_lists(paths: Sequence[str]) -> Denied:
-    """What the deny-lists say, together."""
+def read_deny_lists(paths: Sequence[str], names: Set[str]) -> Denied:
+    """What the deny-lists say of shards with these names, together."""
     denied: Denied = {}
     for path in map(Path, paths):
         try:
@@ -72,7 +71,8 @@ def read_deny_lists(paths: Sequence[str]) -> Denied:
                         shard, content, key = _parsed(
                             line, f"line {number} of the deny-list {path}"
                         )
-                        denied.setdefault(shard, {}).setdefault(content, set()).add(key)
+                        if shard in names:
+                            denied.setdefault(shard, set()).add((content, key))
         except OSError as error:
             raise UserError(
                 f"the deny-list {path} cannot be read ({error.strerror}); check the path"
@@ -84,9 +84,9 @@ def read_deny_lists(paths: Sequence[str]) -> Denied:
 
 def _parsed(line: str, where: str) -> tuple[str, str, str]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {line[:80]!r}") from error
+        record = parse_plain_json(line, nan=True)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON as it should be ({error}): {line[:80]!r}") from error
     fields = record if isinstance(record, dict) else {}
     named = fields.get("shard"), fields.get("contents", ""), fields.get("key")
     shard, content, key = (value if isinstance(value, str) else None for value in named)
@@ -114,12 +114,11 @@ def _without_rows(shard: ShardIndex, rows: Sequence[int]) -> ShardIndex:
     )
 
 
-def _refuse_old_lines(denied: Denied, names: set[str], found: set[tuple[str, str, str]]) -> None:
+def _refuse_old_lines(denied: Denied, found: set[tuple[str, str, str]]) -> None:
     unmet = [
         (name, key)
-        for name in sorted(names.intersection(denied))
-        for content, keys in denied[name].items()
-        for key in sorted(keys)
+        for name in sorted(denied)
+        for content, key in sorted(denied[name])
         if (name, content, key) not in found
     ]
     if unmet:

@@ -5,9 +5,11 @@ A pipe that is called like a file would be waited for, and a device read, withou
 
 import errno
 import json
+import math
 import os
 import stat
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from data_pipelines.errors import UserError
 MAX_BYTES = 64 * 2**20
 """Of a file of settings or of results; the largest that this project writes has a few MB."""
 
-
-MAX_ROW_BYTES = 2**20
-"""Of a row of Parquet, in the mean."""
+MAX_PARTS = 2**21
+"""Of a JSON text, as `count_parts` counts them: what becomes of them takes up to 100 bytes each."""
+MAX_SAFE_DIGITS = 300
+"""A whole number of fewer can be a float, too."""
+BYTES_PER_PART = 8
+"""Of files that may be larger: at least so many, beyond the first parts. Lists of numbers come closest."""
 
 
 def require_plain(path: Path, max_bytes: int | None = None) -> int:
@@ -41,7 +46,7 @@ def read_plain_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 def read_plain_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """What a JSON file says. Raises OSError or ValueError."""
-    return parse_plain_json(read_plain_text(path, max_bytes))
+    return parse_plain_json(read_plain_text(path, max_bytes), large=max_bytes > MAX_BYTES)
 
 
 def read_plain_object(path: Path, mend: str = "use another copy") -> dict[str, Any]:
@@ -55,22 +60,37 @@ def read_plain_object(path: Path, mend: str = "use another copy") -> dict[str, A
     return found
 
 
-def parse_plain_json(text: str, without: frozenset[str] = frozenset()) -> Any:
-    """What a JSON text says; ValueError also for NaN, for names met twice, and where it is too deep.
+def parse_plain_json(
+    text: str, without: frozenset[str] = frozenset(), *, large: bool = False, nan: bool = False
+) -> Any:
+    """What a JSON text says.
 
-    Fields called as in `without` are dropped as they are read, which saves memory.
+    ValueError also for numbers that no float can hold, for NaN (but where `nan` lets it be), for names
+    met twice, and where it is too deep or has too many parts; a large one may have more. Fields called
+    as in `without` are dropped as they are read, which saves memory.
     """
+    require_modest_parts(count_parts(text), len(text) if large else 0)
+    try:
+        return _decoder(without, nan).decode(text)
+    except RecursionError as error:
+        raise ValueError("it is too deep") from error
 
+
+# Lines by the million are read with one of them.
+@lru_cache(maxsize=16)
+def _decoder(without: frozenset[str], nan: bool) -> json.JSONDecoder:
     def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = _distinct(pairs)
         for name in without & table.keys():
             del table[name]
         return table
 
-    try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=checked)
-    except RecursionError as error:
-        raise ValueError("it is too deep") from error
+    return json.JSONDecoder(
+        parse_constant=float if nan else _refuse,
+        parse_float=_finite,
+        parse_int=_whole,
+        object_pairs_hook=checked,
+    )
 
 
 def refuse_links(folder: Path, writer: str, mend: str, *, itself: bool = False) -> None:
@@ -99,15 +119,31 @@ def refuse_links(folder: Path, writer: str, mend: str, *, itself: bool = False) 
             refuse(os.path.join(place, name))
 
 
-def require_modest_rows(metadata: Any) -> None:
-    """Raise ValueError where the rows of a Parquet file, by its metadata, unpack to a megabyte each or more."""
-    unpacked = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    if unpacked > MAX_ROW_BYTES * max(1, metadata.num_rows):
-        raise ValueError(f"{metadata.num_rows:,} rows unpack to {unpacked:,} bytes")
+def count_parts(text: str) -> int:
+    """How much a JSON text holds: a list, an object or a name counts twice, any other value once."""
+    return 2 * sum(map(text.count, "[{:")) + text.count(",")
+
+
+def require_modest_parts(parts: int, size: int) -> None:
+    """Raise ValueError where a text has too many parts for its size: a few bytes of it would take hundreds."""
+    if parts > (most := MAX_PARTS + size // BYTES_PER_PART):
+        raise ValueError(f"it has {parts:,} lists, objects, names and values, more than {most:,}")
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits[:40]} is more than a number can be")
+    return number
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_SAFE_DIGITS:
+        _finite(digits)
+    return int(digits)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The uid of a sample is read from the Parquet table that img2dataset leaves besid
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from data_pipelines.deny_lists import contents_of
 from data_pipelines.errors import UserError, run_command
 from data_pipelines.index import ShardIndex
 from data_pipelines.manifest import open_dataset
-from data_pipelines.plain_files import require_modest_rows, require_plain
+from data_pipelines.plain_files import require_plain
+from data_pipelines.plain_tables import read_words
 from data_pipelines.progress import with_progress
 from data_pipelines.whole_files import refuse_existing, write_whole
 from data_pipelines.words import say
@@ -26,6 +28,9 @@ from data_pipelines.words import say
 Uids = Shaped[np.ndarray, " N"]
 """Sixteen bytes each."""
 UID_DIGITS = 32
+UID = re.compile(f"[0-9a-fA-F]{{{UID_DIGITS}}}")
+MAX_UNCHECKED_BYTES = 2**26
+"""A larger list must be on the disk: a file may be a hole that takes no room there."""
 MAX_UID_BYTES = 2**38
 """Of a list of uids: ten billion samples."""
 
@@ -65,7 +70,8 @@ def main(argv: list[str]) -> None:
 def read_uids(path: Path) -> Uids:
     """The uids in a file. Raises UserError for a file that holds something else."""
     try:
-        require_plain(path, MAX_UID_BYTES)
+        size = require_plain(path, MAX_UID_BYTES)
+        _refuse_holes(path, size)
         if path.suffix == ".npy":
             # Mapped: a header may claim any size, and the file must have it.
             pairs = np.load(path, allow_pickle=False, mmap_mode="r")
@@ -85,9 +91,17 @@ def read_uids(path: Path) -> Uids:
         ) from error
 
 
+def _refuse_holes(path: Path, size: int) -> None:
+    """Raise ValueError where most of a large file is not there: uids are noise, and no disk packs them."""
+    # Some file systems do not tell, which is 0.
+    on_disk = 512 * path.stat().st_blocks
+    if size > MAX_UNCHECKED_BYTES and 0 < on_disk < size // 4:
+        raise ValueError(f"{on_disk:,} of its {size:,} bytes are on the disk")
+
+
 def _packed(uids: Sequence[str]) -> Uids:
-    if any(len(uid) != UID_DIGITS for uid in uids):
-        wrong = next(uid for uid in uids if len(uid) != UID_DIGITS)
+    wrong = next((uid for uid in uids if not UID.fullmatch(uid)), None)
+    if wrong is not None:
         raise ValueError(f"{wrong[:40]!r} is no uid of {UID_DIGITS} hexadecimal digits")
     return np.frombuffer(b"".join(map(bytes.fromhex, uids)), dtype="S16")
 
@@ -113,19 +127,18 @@ def _uids_by_key(shard: ShardIndex) -> dict[str, str]:
     # pyarrow is big, and only this and the tables of captions need it.
     try:
         import pyarrow
-        import pyarrow.parquet
     except ImportError as error:
         raise UserError(
             "reading Parquet needs pyarrow; install it with: pip install 'rins_mm[prepare]'"
         ) from error
     try:
-        require_modest_rows(pyarrow.parquet.read_metadata(path))
-        columns = pyarrow.parquet.read_table(path, columns=["key", "uid"]).to_pydict()
-        pairs = zip(columns["key"], columns["uid"], strict=True)
-        found = {key: uid for key, uid in pairs if isinstance(key, str) and isinstance(uid, str)}
+        rows = read_words(path, ["key", "uid"])
+        found = {row["key"]: row["uid"] for row in rows if None not in row.values()}
         _packed(list(found.values()))
         return found
-    except (pyarrow.ArrowException, KeyError, ValueError, OSError, MemoryError) as error:
+    except (
+        pyarrow.ArrowException, KeyError, ValueError, OSError, OverflowError, MemoryError,
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or ["?"])[0]
         raise UserError(f"{path} has no columns key and uid as DataComp has ({reason})") from error
 

@@ -87,7 +87,8 @@ def load_tokenizer(folder: Path, *, context_length: int | None = None) -> Tokeni
             f"{folder / _SETTINGS_NAME} is not JSON as it should be ({error}); save the tokenizer again"
         ) from error
     version = described.get("format_version") if isinstance(described, dict) else None
-    if version != FORMAT_VERSION:
+    # True is equal to 1.
+    if type(version) is not int or version != FORMAT_VERSION:
         raise UserError(
             f"{folder / _SETTINGS_NAME} has format version {version!r}, and this program reads "
             f"version {FORMAT_VERSION}; save the tokenizer again"
@@ -177,9 +178,9 @@ class SentencePieceTokenizer:
         own_pad_token = self._processor.pad_id()
         self.pad_token: int = own_pad_token if own_pad_token >= 0 else self.end_token
         if pad_token is not None:
-            if not 0 <= pad_token < self.vocab_size:
+            if type(pad_token) is not int or not 0 <= pad_token < self.vocab_size:
                 raise UserError(
-                    f"pad_token is {pad_token}; the model has ids 0 to {self.vocab_size - 1}"
+                    f"pad_token is {pad_token!r}; the model has ids 0 to {self.vocab_size - 1}"
                 )
             self.pad_token = pad_token
         self.fingerprint = _fingerprint("sentencepiece", self._settings, model)

@@ -59,17 +59,20 @@ def read_json(
     path: Path, what: str, max_bytes: int = MAX_BYTES, without: frozenset[str] = frozenset()
 ) -> Any:
     """The value in a JSON file, as `parsed_json` takes it."""
-    return parsed_json(read_text(path, what, max_bytes), f"{what}: {path}", without)
+    text = read_text(path, what, max_bytes)
+    return parsed_json(text, f"{what}: {path}", without, large=max_bytes > MAX_BYTES)
 
 
-def parsed_json(text: str, where: str, without: frozenset[str] = frozenset()) -> Any:
+def parsed_json(
+    text: str, where: str, without: frozenset[str] = frozenset(), *, large: bool = False
+) -> Any:
     """The value that a JSON text stands for; `where` says where it stands.
 
     Fields called as in `without` are dropped as they are read, which saves memory. Raises UserError
     for what is not JSON, NaN and names met twice.
     """
     try:
-        return parse_plain_json(text, without)
+        return parse_plain_json(text, without, large=large)
     except ValueError as error:
         raise UserError(f"{where} is not JSON as it should be ({error}); mend it") from error
 

@@ -11,7 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import require_plain
+from data_pipelines.plain_files import (
+    count_parts,
+    parse_plain_json,
+    require_modest_parts,
+    require_plain,
+)
 from data_pipelines.words import printable
 from eval.ranks import Ranks
 
@@ -19,6 +24,8 @@ MAX_BYTES = 2 * 2**30
 """Of a metrics.jsonl: some two million rows."""
 MAX_LINE_CHARACTERS = 2**24
 """Of one of its rows: bad samples of some 100,000 shards, each named."""
+PARTS_OF_A_ROW = 10
+"""That a row takes by itself, beside what it holds."""
 
 
 class RunLog:
@@ -141,9 +148,9 @@ def has_evaluation(path: Path, step: int) -> bool:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off by a kill is left out."""
     rows: list[dict[str, Any]] = []
-    damaged = 0
+    damaged = parts = 0
     try:
-        require_plain(path, MAX_BYTES)
+        size = require_plain(path, MAX_BYTES)
         with path.open(encoding="utf-8") as file:
             # Of a line without end no more is read than what shows that it is none.
             lines = iter(lambda: file.readline(MAX_LINE_CHARACTERS), "")
@@ -152,6 +159,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                     raise UserError(
                         f"{path}, line {damaged or number}, is damaged; mend or remove it"
                     )
+                parts += count_parts(line) + PARTS_OF_A_ROW
+                # Twice: numbers may be short throughout.
+                require_modest_parts(parts, 2 * size)
                 row = _row(line)
                 damaged = number if row is None else 0
                 if row is not None:
@@ -164,7 +174,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _row(line: str) -> dict[str, Any] | None:
     """The row that a line holds; None for a line that is none."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        # A loss may be NaN.
+        row = parse_plain_json(line, nan=True)
+    except ValueError:
         return None
     return row if isinstance(row, dict) and type(row.get("step")) is int else None

@@ -72,6 +72,7 @@ def validate(config: TrainConfig, *, world_size: int) -> None:
     if not 0.0 <= config.ema_decay < 1.0:
         raise UserError(f"ema_decay is {config.ema_decay}; it must lie in [0, 1)")
     _check_machine(config)
+    _check_pixels(config.image)
     check_recursion("image", config.image.recursion)
     check_recursion("text", config.text.recursion)
     _check_text(config.text, config.evaluation.text_signatures)
@@ -92,9 +93,17 @@ def check_towers(image: ImageTowerConfig, text: TextTowerConfig, *, most_blocks:
             raise UserError(f"{name} is {value}, and there are {most_blocks} weights in all")
     if image.image_size > MAX_IMAGE_SIZE:
         raise UserError(f"image.image_size is {image.image_size}, more than {MAX_IMAGE_SIZE:,}")
+    _check_pixels(image)
     check_recursion("image", image.recursion)
     check_recursion("text", text.recursion)
     _check_text(text, ())
+
+
+def _check_pixels(image: ImageTowerConfig) -> None:
+    if not all(map(math.isfinite, image.mean)):
+        raise UserError(f"image.mean is {image.mean}; it must be three finite numbers")
+    if not all(0 < value < math.inf for value in image.std):
+        raise UserError(f"image.std is {image.std}; it must be three finite numbers above 0")
 
 
 def _check_least(settings: Mapping[str, tuple[int, int]]) -> None:

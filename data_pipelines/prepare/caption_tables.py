@@ -1,14 +1,14 @@
 """Tables of captions (JSON lines, CSV, TSV, Parquet) as rows of file, caption and keywords."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import require_modest_rows
+from data_pipelines.plain_files import parse_plain_json
+from data_pipelines.plain_tables import open_parquet, read_words
 
 FILE_COLUMNS = ("file", "filepath", "file_name", "filename", "image", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "text")
@@ -16,6 +16,9 @@ KEYWORD_COLUMNS = ("keywords", "tags")
 
 MAX_LINE_CHARACTERS = 2**24
 """Of a line of JSON."""
+MAX_ROW_CHARACTERS = 2**22
+"""Of a row of CSV, which may have many lines."""
+SHOWN_CHARACTERS = 500
 READABLE = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -59,7 +62,7 @@ def read_rows(table: Path, columns: Columns) -> Iterator[Row]:
     Raises UserError when the table cannot be read, or has no column for pictures or captions.
     """
     _require_readable(table)
-    lines = _lines(table)
+    lines = _lines(table, columns)
     chosen: tuple[str, str, str | None] | None = None
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, dict):
@@ -83,28 +86,59 @@ def _require_readable(table: Path) -> None:
         raise UserError(f"there is no table {table}; check the path")
 
 
-def _lines(table: Path) -> Iterator[Any]:
-    """One mapping for each row, or None where a line is not JSON."""
+def _lines(table: Path, columns: Columns) -> Iterator[Any]:
+    """One mapping for each row, of the chosen columns at least, or None where a line is not JSON."""
     if table.suffix == ".parquet":
+        with _parquet(table) as file:
+            chosen = _choose(table, file.schema_arrow.names, columns)
+        named = list(dict.fromkeys(name for name in chosen if name))
         try:
-            for batch in _parquet(table).iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
+            yield from read_words(table, named, lists=[name for name in chosen[2:] if name])
         # Some of its errors are OSError, MemoryError, or another of Python's.
-        except (_arrow_error(), OSError, ValueError, MemoryError) as error:
+        except (_arrow_error(), OSError, ValueError, OverflowError, MemoryError) as error:
             raise _no_parquet(table, error) from error
         return
     try:
         # utf-8-sig: tables saved by office programs begin with a byte order mark.
         with table.open(encoding="utf-8-sig", newline="") as file:
             if table.suffix in (".csv", ".tsv"):
-                delimiter = "\t" if table.suffix == ".tsv" else ","
-                yield from csv.DictReader(_bounded_lines(file, table), delimiter=delimiter)
+                yield from _csv_rows(file, table, columns)
             else:
                 yield from (_json(line) for line in _bounded_lines(file, table) if line.strip())
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{table} cannot be read as {table.suffix[1:].upper()}: {error}") from error
+
+
+def _csv_rows(file: TextIO, table: Path, columns: Columns) -> Iterator[dict[str, str | None]]:
+    """The chosen columns of each row. Only they are kept: a row may be short, and the others many."""
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in _bounded_lines(file, table):
+            taken += len(line)
+            if taken > MAX_ROW_CHARACTERS:
+                raise UserError(
+                    f"{table} has a row of more than {MAX_ROW_CHARACTERS:,} characters; is a quotation mark missing?"
+                )
+            yield line
+
+    rows = csv.reader(lines(), delimiter="\t" if table.suffix == ".tsv" else ",")
+    header = next(rows, None)
+    if header is None:
+        return
+    chosen = [name for name in _choose(table, header, columns) if name]
+    for name in chosen:
+        if header.count(name) > 1:
+            raise UserError(f"{table} has two columns with the name {name!r}; rename one of them")
+    places = {name: header.index(name) for name in chosen}
+    taken = 0
+    for row in rows:
+        taken = 0
+        if row:
+            yield {name: row[at] if at < len(row) else None for name, at in places.items()}
 
 
 def _bounded_lines(file: TextIO, table: Path) -> Iterator[str]:
@@ -119,8 +153,8 @@ def _bounded_lines(file: TextIO, table: Path) -> Iterator[str]:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_plain_json(line, nan=True)
+    except ValueError:
         return None
 
 
@@ -135,10 +169,8 @@ def _parquet(table: Path) -> Any:
             "or give the table as CSV or JSON lines"
         ) from error
     try:
-        file = pyarrow.parquet.ParquetFile(table)
-        require_modest_rows(file.metadata)
-        return file
-    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        return open_parquet(table)
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise _no_parquet(table, error) from error
 
 
@@ -172,7 +204,7 @@ def _column(
             return name
     raise UserError(
         f"{table} has no column {' or '.join(wanted)} for the {what}; "
-        f"its columns are {', '.join(found)}; name the right one with {flag}"
+        f"its columns are {', '.join(found)[:SHOWN_CHARACTERS]}; name the right one with {flag}"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float16, Int64
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_tables import count_rows, open_parquet, require_modest_words
 from rins_mm.index.layout import MAX_PICTURES_PER_SHARD, damaged, require_file
 
 NUMPY_HEADER_BYTES = 4096
@@ -110,27 +111,43 @@ def read_numbers(path: Path, first: int, num_numbers: int, num: int) -> Int64[np
 def read_metadata(path: Path, num_pictures: int, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     """A pyarrow table of these columns, a row for each of a shard's pictures. Raises UserError."""
     pyarrow = _pyarrow()
-    require_file(path, most=MAX_METADATA_BYTES)
+    size = require_file(path, most=MAX_METADATA_BYTES)
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            facts = file.metadata
+            facts, rows = file.metadata, count_rows(file.metadata)
             found = {field.name: str(field.type) for field in file.schema_arrow}
             if found != COLUMNS:
                 raise ValueError(f"its columns are {found}")
-            if facts.num_rows != num_pictures or num_pictures > MAX_PICTURES_PER_SHARD:
-                raise ValueError(f"it has {facts.num_rows:,} rows for {num_pictures:,} pictures")
+            if rows != num_pictures or num_pictures > MAX_PICTURES_PER_SHARD:
+                raise ValueError(f"it has {rows:,} rows for {num_pictures:,} pictures")
             unpacked = sum(
                 facts.row_group(place).total_byte_size for place in range(facts.num_row_groups)
             )
             if unpacked > MAX_METADATA_BYTES:
                 raise ValueError(f"it would unpack to {unpacked:,} bytes")
-            table = file.read(columns=list(columns), use_threads=False)
+        with open_parquet(path) as file:
+            table = _written_out(file.read(columns=list(columns), use_threads=False), size)
             table.validate(full=True)
             if table.num_rows != num_pictures or any(c.null_count for c in table.columns):
                 raise ValueError("rows or values are missing")
             return table
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise damaged(path, str(error) or repr(error)) from error
+
+
+def _written_out(table: Any, size: int) -> Any:
+    """The table with its words as plain ones. Raises ValueError where they would be too long together."""
+    from pyarrow import compute, types
+
+    written = 0
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if types.is_dictionary(column.type):
+            for part in column.chunks:
+                lengths = compute.binary_length(part.dictionary).cast("int64").take(part.indices)
+                written += compute.sum(lengths).as_py() or 0
+            require_modest_words(written, "its metadata", size)
+            table = table.set_column(place, name, column.cast(column.type.value_type))
+    return table
 
 
 def _pyarrow() -> Any:

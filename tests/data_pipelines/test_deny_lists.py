@@ -107,3 +107,9 @@ def test_a_list_that_is_not_there_or_leaves_nothing_is_refused(tmp_path, shards,
     everything = listed(("2.tar", "014"), ("2.tar", "015"))
     with pytest.raises(UserError, match="leave no sample"):
         open_dataset([f"{tmp_path}/2.tar"], [everything])
+
+
+def test_a_line_that_says_two_things_is_refused_by_its_number(tmp_path, shards, listed):
+    deny_list = listed("", '{"shard": "0.tar", "key": "000", "key": "001"}')
+    with pytest.raises(UserError, match=r"line 2 of the deny-list .*'key' stands there twice"):
+        open_dataset([f"{tmp_path}/*.tar"], [deny_list])

@@ -127,3 +127,14 @@ def test_what_is_no_list_or_table_of_uids_is_one_line(folder):
     with pytest.raises(UserError, match=r"there is no .*00001.parquet"):
         subset(command)
     assert not (folder / "denied.jsonl").exists()
+
+
+def test_uids_of_spaces_and_lists_that_are_holes_are_refused(folder):
+    np.lib.format.open_memmap(folder / "holes.npy", mode="w+", dtype="u8,u8", shape=(2**23,))
+    with pytest.raises(UserError, match="bytes are on the disk"):
+        read_uids(folder / "holes.npy")
+    table = {"key": ["000000000", "000000001"], "uid": ["ab" * 8 + " " * 16] * 2}
+    pyarrow.parquet.write_table(pyarrow.table(table), folder / "00000.parquet")
+    uids = str(written_uids(folder, [0], "txt"))
+    with pytest.raises(UserError, match="is no uid of 32 hexadecimal digits"):
+        subset([f"{folder}/*.tar", "--uids", uids, "--out", f"{folder}/denied.jsonl"])

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from data_pipelines import plain_files
 from data_pipelines.errors import UserError
 from data_pipelines.plain_files import (
     parse_plain_json,
@@ -83,3 +84,43 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_one_without_links(tmp_p
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(UserError, match=r"cannot be searched for links \(Permission denied\)"):
         refuse_links(tmp_path, "a test", "take another folder")
+
+
+@pytest.mark.parametrize("text", ["[" + "{}," * 700_000 + "{}]", "[" + "[]," * 700_000 + "[]]"])
+def test_a_text_of_more_parts_than_settings_have_is_not_parsed(text):
+    with pytest.raises(ValueError, match=r"lists, objects, names and values, more than 2,097,152"):
+        parse_plain_json(text)
+
+
+def test_a_large_file_may_have_parts_in_proportion_to_its_bytes(monkeypatch):
+    monkeypatch.setattr(plain_files, "MAX_PARTS", 100)
+    numbers = list(range(10**6, 10**6 + 200))
+    text = ",\n".join(map(str, numbers))
+    with pytest.raises(ValueError, match="more than 100"):
+        parse_plain_json(f"[{text}]")
+    assert len(parse_plain_json(f"[{text}]", large=True)) == len(numbers)
+
+
+@pytest.mark.parametrize("digits", ["1e400", "-1e400", "1" + "0" * 400])
+def test_numbers_that_no_float_can_hold_are_refused(digits):
+    with pytest.raises(ValueError, match="more than a number can be"):
+        parse_plain_json(f'{{"a": [{digits}]}}')
+
+
+def test_a_csv_table_with_two_columns_of_one_name_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("file,caption,file\na,b,c\n")
+    with pytest.raises(UserError, match="two columns with the name 'file'"):
+        list(caption_tables.read_rows(tmp_path / "a.csv", caption_tables.Columns()))
+
+
+def test_a_row_of_csv_over_lines_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(caption_tables, "MAX_ROW_CHARACTERS", 100)
+    (tmp_path / "a.csv").write_text("file,caption\na,b\n" * 20 + '"a\n",' * 40)
+    with pytest.raises(UserError, match="row of more than 100 characters"):
+        list(caption_tables.read_rows(tmp_path / "a.csv", caption_tables.Columns()))
+
+
+def test_a_line_of_captions_that_says_two_things_is_a_broken_row(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"file": "a", "caption": "b", "file": "c"}\n')
+    (row,) = caption_tables.read_rows(tmp_path / "a.jsonl", caption_tables.Columns())
+    assert row.broken == "bad json line"

@@ -192,10 +192,16 @@ def test_one_string_instead_of_a_list_is_a_mistake_of_the_program():
     ("change", "words"),
     [
         ({"format_version": 99}, "format version 99"),
+        ({"format_version": True}, "format version True"),
         ({"kind": "bytes"}, "unknown kind 'bytes'"),
         ({"settings": {"canonicalize": "lower"}}, "unknown or missing settings"),
         ({"settings": {"canonicalize": "lower", "context_length": 0}}, "at least 1"),
         ({"settings": {"canonicalize": "lower", "context_length": 8, "x": 1}}, "unknown"),
+        ({"settings": {"canonicalize": "lower", "context_length": 8, "pad_token": 0.5}}, "0.5"),
+        (
+            {"settings": {"canonicalize": "lower", "context_length": 8, "pad_token": True}},
+            "is True",
+        ),
         ({"settings": None}, "unknown or missing settings"),
         ({"kind": "clip", "settings": {}}, "not CLIP's vocabulary"),
     ],

@@ -255,6 +255,15 @@ AAB = RecursionConfig(signature="AAB")
         (replace(GOOD, augmentation=AugmentationConfig(min_scale=0.0)), "min_scale is 0.0"),
         (replace(GOOD, evaluation=EvaluationConfig(text_signatures=("ABC",))), "'ABC'.*no C"),
         (replace(GOOD, text=TextTowerConfig(depth=5, recursion=AAB)), "depth of 5.*4 or 6"),
+        (replace(GOOD, image=ImageTowerConfig(std=(0.5, 0.0, 0.5))), "image.std is .0.5, 0.0"),
+        (
+            replace(GOOD, image=ImageTowerConfig(std=(0.5, float("inf"), 1.0))),
+            "image.std is .0.5, inf",
+        ),
+        (
+            replace(GOOD, image=ImageTowerConfig(mean=(0.5, float("nan"), 1.0))),
+            "image.mean is .0.5, nan",
+        ),
         (replace(GOOD, sharding="fsdp", compile="inductor"), "fsdp.*inductor"),
         (
             replace(GOOD, run_dir=os.fsdecode(b"runs/\xff")),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines import plain_files
 from data_pipelines.errors import UserError
 from eval.ranks import Ranks
 from rins_mm.run_log import RunLog, keep_rows_before, read_rows
@@ -55,3 +56,22 @@ def test_a_run_folder_whose_name_commands_the_terminal_is_told_without_its_comma
     told = capfd.readouterr().err
     assert "the run is in a\ufffd[2J\ufffdnur" in told
     assert "\x1b" not in told
+
+
+def test_a_row_that_says_two_things_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "step": 2}\n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1, is damaged"):
+        read_rows(path)
+
+
+def test_more_rows_of_nothing_than_a_run_writes_are_refused_and_a_loss_may_be_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": NaN}\n')
+    assert read_rows(path)[0]["step"] == 1
+    monkeypatch.setattr(plain_files, "MAX_PARTS", 100)
+    path.write_text('{"step":1}\n' * 100)
+    with pytest.raises(UserError, match="lists, objects, names and values, more than"):
+        read_rows(path)

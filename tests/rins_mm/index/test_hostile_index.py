@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rins_mm.index.layout import (
 )
 from rins_mm.index.opened import open_index
 from rins_mm.index.search import search
-from rins_mm.index.shards import write_metadata, write_vectors
+from rins_mm.index.shards import read_metadata, write_metadata, write_vectors
 from rins_mm.index.unfinished import FIRST_SHARD, begin_or_go_on, read_left_out
 from rins_mm.index.verify import verify
 
@@ -277,3 +278,10 @@ def test_a_pipe_in_place_of_the_lock_is_refused(folder):
     os.mkfifo(folder / ".unfinished" / "lock")
     with pytest.raises(UserError, match="lock is damaged: it is not a file"):
         begin_or_go_on(folder, {FIRST_SHARD: 2}, [2], overwrite=False)
+
+
+def test_one_long_word_in_every_row_is_not_written_out(tmp_path: Path) -> None:
+    path = metadata_path(tmp_path, 0)
+    write_metadata(path, [replace(row(n), caption="x" * 1_000_000) for n in range(80)])
+    with pytest.raises(UserError, match="its metadata would unpack to more than"):
+        read_metadata(path, 80)
