@@ -23,6 +23,9 @@ def open_parquet(path: Path) -> Any:
     with pyarrow.parquet.ParquetFile(path) as file:
         leaves = [file.metadata.schema.column(n) for n in range(file.metadata.num_columns)]
         _refuse_many(count_rows(file.metadata), "rows", size)
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        # Each value is unpacked whole before anything can be said of it.
+        require_modest_words(sum(group.total_byte_size for group in groups), "it", size)
     words = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     return pyarrow.parquet.ParquetFile(path, read_dictionary=words)
 

@@ -8,7 +8,7 @@ from data_pipelines.plain_tables import read_words
 
 
 def written(path, columns):
-    parquet.write_table(pyarrow.table(columns), path)
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
     return path
 
 
@@ -20,6 +20,10 @@ def test_words_of_parquet_are_read_with_what_is_missing_and_what_stands_in_lists
 
 NO_WORDS = {
     "one long word in every row": ({"a": ["x" * 10**6] * 200}, "a would unpack to more than"),
+    "words that pack well": (
+        {"a": [f"{n}" + "x" * 10**6 for n in range(80)]},
+        "it would unpack to more than",
+    ),
     "rows of nothing": ({"a": pyarrow.nulls(10**6, pyarrow.string())}, "1,000,000 rows in"),
     "lists without end": ({"a": [["x"] * 10**6]}, "1,000,000 values of the column a"),
     "a far day": ({"a": pyarrow.array([2**30], pyarrow.date32())}, "type date32"),
