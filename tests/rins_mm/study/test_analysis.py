@@ -246,12 +246,13 @@ def test_a_record_that_lacks_something_or_has_it_of_another_kind_is_an_error_tha
         "spent.flops": {"spent": {"samples": 1.0, "flops": 0, "layer_steps": 1.0}},
         "curve.0.metrics": {"curve": [{"samples": 1, "flops": 1, "layer_steps": 1, "metrics": []}]},
         "losses.0": {"losses": [[1, 2]]},
-        "steps": {"steps": 10**400},
         "results.0.intervals": {"results": [{**whole["results"][0], "intervals": {"x": [1]}}]},
     }
     for place, changes in wrong.items():
         with pytest.raises(UserError, match=f"writes: {re.escape(place)} is missing or of"):
             read(**changes)
+    with pytest.raises(UserError, match="more than a number can be"):
+        read(steps=10**400)
 
 
 def test_what_studies_have_recorded_is_of_that_shape(repository):
