@@ -47,7 +47,7 @@ test: .venv/.test
 test-fast: .venv/.test
 	$(PYTEST) -m "not long and not slow"
 
-# RINS_MM_HOSTILE_SHARE=1 tries all hostile inputs with every command, which takes an hour of one core, by extrapolation.
+# RINS_MM_HOSTILE_SHARE=1 tries all hostile inputs with every command, in an hour and a half or more of one core.
 test-long: .venv/.test
 	$(PYTEST) -m long
 
