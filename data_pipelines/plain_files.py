@@ -9,6 +9,7 @@ import math
 import os
 import stat
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,21 @@ def require_modest_parts(parts: int, size: int) -> None:
     """Raise ValueError where a text has too many parts for its size: a few bytes of it would take hundreds."""
     if parts > (most := MAX_PARTS + size // BYTES_PER_PART):
         raise ValueError(f"it has {parts:,} lists, objects, names and values, more than {most:,}")
+
+
+def require_modest_folder(folder: Path, max_bytes: int) -> None:
+    """Raise ValueError where JSON in a folder that a library will read has too many parts for its size.
+
+    What is no plain file of at most so many bytes is the business of whoever reads it.
+    """
+    for path in folder.rglob("*.json"):
+        with suppress(OSError):
+            if path.is_file() and path.stat().st_size <= max_bytes:
+                text = path.read_bytes().decode("latin-1")
+                try:
+                    require_modest_parts(count_parts(text), len(text))
+                except ValueError as error:
+                    raise ValueError(f"{path.name} is not readable ({error})") from error
 
 
 def _refuse(constant: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, uint8
 
 from data_pipelines.errors import UserError
-from data_pipelines.plain_files import read_plain_json
+from data_pipelines.plain_files import read_plain_json, require_modest_folder
 
 SPARE_BYTES = 2**30
 MAX_JSON_BYTES = 128 * 2**20
@@ -37,6 +37,7 @@ def loading(what: str, *, extra: str, place: Path) -> Iterator[None]:
     try:
         _refuse_endless(place)
         _refuse_parts_elsewhere(place)
+        require_modest_folder(place, MAX_JSON_BYTES)
         with (
             _without_hub(), _without_log(), _quiet_transformers(), _bounded_memory(_most_bytes(place)),
         ):  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data_pipelines.errors import UserError
+from data_pipelines.plain_files import MAX_BYTES, require_modest_folder
 from rins_mm.checkpoint import verify_manifest
 from rins_mm.export import consumers
 from rins_mm.export.compare import Answers, compare
@@ -50,6 +51,7 @@ def verify_folder(
         raise UserError(f"{folder / odd[0]} could be code, which no export holds; use another copy")
     if stray := sorted(set(_files(folder)) - set(manifest["files"]) - {"MANIFEST.json"}):
         raise UserError(f"{folder / stray[0]} is not in MANIFEST.json; use another copy")
+    _require_modest(folder)
     parity = read_parity(folder)
     # A manifest that was sealed again may say nothing of these.
     for fact in FACTS & manifest.keys():
@@ -77,6 +79,14 @@ def verify_folder(
             f"do not use it, and report it with the versions of rins_mm and {FORMATS[name].library}"
         )
     return lines
+
+
+def _require_modest(folder: Path) -> None:
+    """Raise UserError where a library would fill the memory with what a small file of JSON says."""
+    try:
+        require_modest_folder(folder, MAX_BYTES)
+    except ValueError as error:
+        raise UserError(f"{folder} cannot be verified: {error}; use another copy") from error
 
 
 def _files(folder: Path) -> list[str]:

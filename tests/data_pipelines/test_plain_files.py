@@ -11,6 +11,7 @@ from data_pipelines.plain_files import (
     parse_plain_json,
     read_plain_json,
     refuse_links,
+    require_modest_folder,
     require_plain,
 )
 from data_pipelines.prepare import caption_tables
@@ -105,6 +106,16 @@ def test_a_large_file_may_have_parts_in_proportion_to_its_bytes(monkeypatch):
 def test_numbers_that_no_float_can_hold_are_refused(digits):
     with pytest.raises(ValueError, match="more than a number can be"):
         parse_plain_json(f'{{"a": [{digits}]}}')
+
+
+def test_a_folder_that_a_library_reads_has_no_small_file_that_fills_the_memory(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "sound.json").write_text("[" + "1234567890," * 100_000 + "1]")
+    os.mkfifo(tmp_path / "pipe.json")
+    require_modest_folder(tmp_path, 2**26)
+    (tmp_path / "a" / "odd.json").write_text("[" + "{}," * 900_000 + "{}]")
+    with pytest.raises(ValueError, match=r"odd\.json is not readable \(it has .* more than"):
+        require_modest_folder(tmp_path, 2**26)
 
 
 def test_a_csv_table_with_two_columns_of_one_name_is_refused(tmp_path):
