@@ -40,9 +40,10 @@ def read_config(path: Path) -> TrainConfig:
             _to_version_2(data)
         if version in (1, 2):
             _to_version_3(data)
+        config = from_plain(TrainConfig, data)
         # The folder's own name may be anything: it is the user who names it.
-        refuse_commands({name: value for name, value in data.items() if name != "run_dir"})
-        return from_plain(TrainConfig, data)
+        refuse_commands(dataclasses.asdict(dataclasses.replace(config, run_dir="")))
+        return config
     # Captions of earlier versions are changed before anything is checked.
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(

@@ -1,6 +1,6 @@
 """Train a recipe:  torchrun --nproc-per-node 2 -m rins_mm.train emoji --max-steps 500
 
-The first word is a recipe's name or path, a recorded config.json, or a run folder (with --resume).
+The first word is a recipe's name or path, a recorded config.json (with --run-dir), or a run folder (with --resume).
 """
 
 import os

@@ -20,7 +20,7 @@ SHARE = os.environ.get("RINS_MM_HOSTILE_SHARE", "48")
 MAX_SECONDS = 5.0
 MAX_MEGABYTES = 300
 KINDS = {
-    "code", "json", "name", "no file", "numpy", "onnx", "parquet", "pickle", "picture", "record", "results",
+    "code", "json", "link", "name", "no file", "numpy", "onnx", "parquet", "pickle", "picture", "record", "results",
     "safetensors", "sentencepiece", "settings", "sidecar", "spec", "tar", "tokenizer", "words",
 }  # fmt: skip
 NO_INPUTS = {

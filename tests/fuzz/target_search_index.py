@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+import pyarrow.compute  # noqa: F401  (pyarrow imports it late, and makes classes of texts as it does)
 import torch
 from byte_mutations import mutated_bytes
 from json_mutations import mutated_json, parsed
