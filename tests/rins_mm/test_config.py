@@ -146,6 +146,9 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
         '{"format_version": 3, "seed": "x"}',
         "[" * 100_000,
         '{"format_version": 1, "data": []}',
+        '{"format_version": 3, "data": %s}' % ("[" * 900 + "]" * 900),
+        '{"format_version": 3, "run_dir": "x", "ema_decay": %s}'
+        % ('{"a":' * 480 + "1" + "}" * 480),
         '{"format_version": 1, "data": {"captions": "text"}}',
         '{"format_version": 1, "data": {"captions": [1]}}',
         '{"format_version": 3, "loss": {"tile_size": true}}',
