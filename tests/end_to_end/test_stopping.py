@@ -147,7 +147,7 @@ def test_a_signal_in_the_wait_for_data_stops_all_ranks(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_an_evaluation_that_is_cut_off_is_made_when_the_run_goes_on(
     tmp_path: Path, rank: int
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_signal_in_a_save_stops_after_it(tmp_path: Path, whole: dict[int, Path
     goes_on_exactly(run_dir, tmp_path / "2", whole[2], 2, *more)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_torchrun_that_is_asked_to_stop_leaves_a_checkpoint(
     tmp_path: Path, whole: dict[int, Path]

@@ -65,7 +65,7 @@ def test_one_two_and_three_ranks_give_the_same_losses_and_the_same_first_gradien
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, pytest.param(3, marks=pytest.mark.long)])
 def test_a_run_killed_after_step_30_and_resumed_repeats_the_uninterrupted_one_bit_for_bit(
     tmp_path: Path, world_size: int
 ) -> None:
@@ -111,7 +111,7 @@ def wait_for(condition, launch: Launch, timeout: float = 120.0) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_trains_and_a_kill_of_the_whole_group_is_resumed(
     tmp_path: Path, repository: Path
 ) -> None:
